@@ -1,0 +1,1 @@
+"""A service that stands between a company's services and Microsoft Dataverse."""

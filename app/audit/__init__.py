@@ -1,0 +1,1 @@
+"""The record: intents and outcomes, chained, durable before an answer's last byte."""

@@ -1,0 +1,60 @@
+"""Requests to and answers from Dataverse, as the path hands them on; and the client's front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names in lower case when received; in the case that Dataverse documents when sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What goes to Dataverse. `target` is the origin form: path and query, percent-encoded.
+
+    `headers` holds neither Host nor framing: the client writes those. The bearer token stands
+    in `headers`, so neither they nor a body are ever shown in a `repr`.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers = field(repr=False)
+    body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
+    content_length: int | None = None
+    """Only for an iterator as body: its length where it is known; chunked otherwise."""
+
+
+class UpstreamAnswer(Protocol):
+    """An answer whose head has arrived. Always `aclose()` it: fully read or not."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, its content coding untouched, framing removed.
+
+        Raises `UpstreamFailed` where the connection breaks before the body's end.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or cut it where the body was not read to its end."""
+        ...
+
+
+class Upstream(Protocol):
+    """One environment's Web API, as bytes."""
+
+    async def send(self, request: UpstreamRequest, *, timeout_s: float) -> UpstreamAnswer:
+        """Send, and return when the answer's head is there.
+
+        Raises `UpstreamFailed`; its `sent` says whether Dataverse may have seen the request.
+        """
+        ...

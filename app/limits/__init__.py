@@ -1,0 +1,1 @@
+"""Callers' rates and concurrency, and fair shares of Dataverse's own limits."""

@@ -1,0 +1,1 @@
+"""Grants, schema and accesses in; allowed or refused, with the reason, out."""

@@ -1,0 +1,1 @@
+"""Logs, metrics and traces: for operators, and allowed to be lost."""

@@ -1,0 +1,1 @@
+"""Dataverse tokens: credentials, MSAL, a cache with one flight a key, leases."""
