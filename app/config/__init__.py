@@ -1,1 +1,1 @@
-"""Applications, environments, issuers, callers and grants: the model, loading, secrets by reference, reload."""
+"""Applications, environments, issuers, callers, grants: model, loading, secrets, reload."""

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from enum import Enum
+from typing import Final, Literal
 
 from app.config.model import Operation
 
 __all__ = ["ALL", "Access", "AllColumns", "Columns", "Operation"]
 
 
-class AllColumns:
+class AllColumns(Enum):
     """Every column of a table, those it will have tomorrow included."""
 
-    _instance: AllColumns | None = None
-
-    def __new__(cls) -> AllColumns:
-        if cls._instance is None:
-            cls._instance = super().__new__(cls)
-        return cls._instance
+    ALL = "ALL"
 
     def __repr__(self) -> str:
         return "ALL"
 
-    def __reduce__(self) -> str:
-        return "ALL"
 
-
-ALL: Final = AllColumns()
+ALL: Final[Literal[AllColumns.ALL]] = AllColumns.ALL
 
 Columns = frozenset[str] | AllColumns
 
