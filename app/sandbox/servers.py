@@ -1,0 +1,102 @@
+"""uvicorn in this process, on loopback: started when the block begins, gone when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.sandbox.exchange import CUT
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Iterator
+
+    from app.sandbox.exchange import Application
+
+LOOPBACK = "127.0.0.1"
+
+_GOODBYE_S = 0.05
+"""An idle client has this long to answer TLS's close; most pools only notice at their next use."""
+
+
+class _CuttableProtocol(HttpToolsProtocol):
+    """Lets an application reset its connection, which ASGI has no word for."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CUT: self.transport.abort}  # type: ignore[dict-item,typeddict-item,unused-ignore]
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(_GOODBYE_S, self.transport.abort)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever owns the process."""
+        yield
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket on loopback; port 0 lets the system choose.
+
+    The port is known before the application is built, which needs its own address. Listening
+    at once means that a client that is early waits instead of being refused.
+    """
+    listener = socket.create_server((LOOPBACK, port), backlog=2048)
+    listener.setblocking(False)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    return f"https://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *sites: tuple[Application, socket.socket], context: ssl.SSLContext
+) -> AsyncIterator[None]:
+    """Serve until the block ends; then finish what runs, for a second, and cut the rest."""
+    servers = [_server(application, context) for application, _ in sites]
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[listener]))
+        for server, (_, listener) in zip(servers, sites, strict=True)
+    ]
+    try:
+        while not all(server.started for server in servers):
+            for task in tasks:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("a server of the sandbox stopped while it started")
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        for server in servers:
+            server.should_exit = True
+        await asyncio.shield(asyncio.gather(*tasks))
+        for connection in [c for server in servers for c in server.server_state.connections]:
+            connection.transport.abort()
+
+
+def _server(application: Application, context: ssl.SSLContext) -> _Server:
+    config = uvicorn.Config(
+        application,
+        http=_CuttableProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ssl_context_factory=lambda _config, _default: context,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config)
