@@ -1,0 +1,146 @@
+"""An answer on its way: the head as values, the body piece by piece under backpressure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from app.dataverse.failures import ExchangeFailed
+    from app.dataverse.message import Headers
+
+READ_BYTES: Final = 64 * 1024
+"""Read from the socket at once, at most."""
+
+UNREAD_HIGH_BYTES: Final = 96 * 1024
+"""More than this waiting to be taken stops the reading: a stream holds 160 KiB at most."""
+
+UNREAD_LOW_BYTES: Final = 32 * 1024
+
+
+class Source(Protocol):
+    """The connection, as far as an answer needs it."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def resume_answer(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Answer:
+    """One task reads it: `status` and `headers`, then `chunks()`, and always `aclose()`.
+
+    The other half is the connection's: `begin`, `push`, `end`, `fail`.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_failure",
+        "_pieces",
+        "_source",
+        "_unread_bytes",
+        "_waiter",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, source: Source) -> None:
+        self.status = 0
+        self.headers: Headers = ()
+        self._source: Source | None = source
+        self._pieces: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._ended = False
+        self._failure: ExchangeFailed | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}>"
+
+    @property
+    def has_head(self) -> bool:
+        return self.status != 0
+
+    @property
+    def body_has_arrived(self) -> bool:
+        """Whether all of `chunks()` is here, so that it will not wait."""
+        return self._ended
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        pieces = self._pieces
+        while not pieces:
+            # What came before a failure is handed out first.
+            if self._failure is not None:
+                raise self._failure
+            if self._source is None:
+                raise StopAsyncIteration
+            await self._wait()
+        piece = pieces.popleft()
+        self._unread_bytes -= len(piece)
+        if self._source is not None and self._unread_bytes <= UNREAD_LOW_BYTES:
+            self._source.resume_answer()
+        return piece
+
+    async def aclose(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        """Take no more. A connection that is still at it is closed."""
+        source, self._source = self._source, None
+        self._pieces.clear()
+        if source is not None:
+            source.abort()
+
+    async def changed(self) -> None:
+        """Wait for the connection's next word. Raises `ExchangeFailed` when that is its last."""
+        if self._failure is None:
+            await self._wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _wait(self) -> None:
+        assert self._source is not None
+        waiter = self._waiter = self._source.loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    # ----------------------------------------------------- the connection's half
+
+    def begin(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.wake()
+
+    def push(self, piece: bytes) -> bool:
+        """Whether so much is waiting now that reading should stop."""
+        self._pieces.append(piece)
+        self._unread_bytes += len(piece)
+        self.wake()
+        return self._unread_bytes > UNREAD_HIGH_BYTES
+
+    def end(self) -> None:
+        self._ended = True
+        self._source = None
+        self.wake()
+
+    def fail(self, failure: ExchangeFailed) -> None:
+        self._failure = failure
+        self.wake()
+
+    def wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
