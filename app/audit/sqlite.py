@@ -1,0 +1,194 @@
+"""Entries in an SQLite file: WAL, synchronous=FULL, and one statement for each batch.
+
+A commit is durable when SQLite returns. That the file is still *the* file is looked at after
+each one: a database that somebody removed goes on working on an inode nobody will ever read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from app.audit.chain import Entry, Head
+from app.audit.sqlite_schema import migrate
+from app.audit.store import StoreFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+BUSY_S: Final = 2.0
+"""How long to wait for another process's turn at the file."""
+
+ROWS_MAX: Final = 128
+"""Rows of one INSERT. Each number of rows is a statement of its own, prepared once."""
+
+AUTOCHECKPOINT_PAGES: Final = 65_536
+
+FOLLOWED: Final = 64
+"""Chains that a new one names. Those before are named by the ones that it names."""
+
+
+class SqliteStore:
+    """The writing side of an audit file. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._connection: sqlite3.Connection | None = None
+        self._files: tuple[tuple[int, int], ...] = ()
+        self._writers: dict[str, int] = {}
+        self.turn = threading.Lock()
+        """Held while writing, so that threads of this process need no busy waiting."""
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({str(self._path)!r})"
+
+    def open(self) -> None:
+        self.close()
+        with failing("open"):
+            self._connection = connect(self._path)
+            migrate(self._connection, self._path)
+            # Makes the write-ahead log exist, so that its inode is known.
+            self._connection.execute("UPDATE state SET value = value WHERE name = 'indexed'")
+            self._files = self._inodes()
+            self._writers = {}
+
+    def begin(self, opening: Callable[[tuple[Head, ...]], Entry]) -> None:
+        connection = self._connected()
+        with self.turn, failing("write"), transaction(connection):
+            entry = opening(tuple(heads(connection)[-FOLLOWED:]))
+            self._insert(connection, [entry])
+        self._look()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        connection = self._connected()
+        with self.turn, failing("write"):
+            if len(entries) <= ROWS_MAX:
+                self._insert(connection, entries)
+            else:
+                with transaction(connection):
+                    for start in range(0, len(entries), ROWS_MAX):
+                        self._insert(connection, entries[start : start + ROWS_MAX])
+        self._look()
+
+    def head(self, writer: str) -> Head | None:
+        with failing("read"):
+            return next((head for head in heads(self._connected()) if head.writer == writer), None)
+
+    def room_bytes(self) -> int:
+        self._look()
+        with failing("measure"):
+            space = os.statvfs(self._path)
+        return space.f_bavail * space.f_frsize
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreFailed("the audit file is not open")
+        return self._connection
+
+    def _insert(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        # One statement is one transaction, and gives the GIL up once and not once a row:
+        # a thread that gets it back from a busy event loop may wait for milliseconds.
+        values: list[Any] = []
+        for entry in entries:
+            values += (self._writer(connection, entry.writer), entry.seq, entry.body, entry.hash)
+        connection.execute(_insert_rows(len(entries)), values)
+
+    def _writer(self, connection: sqlite3.Connection, name: str) -> int:
+        number = self._writers.get(name)
+        if number is None:
+            connection.execute("INSERT OR IGNORE INTO writers (name) VALUES (?)", (name,))
+            row = connection.execute("SELECT writer FROM writers WHERE name = ?", (name,))
+            number = self._writers[name] = row.fetchone()[0]
+        return number
+
+    def _look(self) -> None:
+        with failing("find"):
+            if self._inodes() != self._files:
+                raise StoreFailed("the audit file was removed or replaced under the process")
+
+    def _inodes(self) -> tuple[tuple[int, int], ...]:
+        database, wal = os.stat(self._path), os.stat(self._wal)  # noqa: PTH116 - each flush
+        return (database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit, with the durability that the audit promises."""
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=ROWS_MAX + 64,
+    )
+    if not read_only:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            # The keeper moves the log into the database, so that no commit has to; should it
+            # not be there, the log still has an end.
+            connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Takes the turn to write at once, so that what was read in it still holds."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        # SQLite has rolled back by itself where the disk was full.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def heads(connection: sqlite3.Connection) -> list[Head]:
+    """The last entry of every chain, in the order in which the chains began."""
+    # `writers` knows them up to where the index has got; the entries beyond are few.
+    return [
+        Head(name, seq, hash_)
+        for name, seq, hash_ in connection.execute(
+            "WITH tail AS (SELECT writer, max(row) AS row FROM entries"
+            " WHERE row > (SELECT value FROM state WHERE name = 'indexed') GROUP BY writer)"
+            " SELECT name, coalesce(entries.seq, writers.seq), coalesce(entries.hash, writers.hash)"
+            " FROM writers LEFT JOIN tail USING (writer)"
+            " LEFT JOIN entries ON entries.row = tail.row"
+            " WHERE entries.seq IS NOT NULL OR writers.seq IS NOT NULL ORDER BY writers.writer"
+        )
+    ]
+
+
+@cache
+def _insert_rows(count: int) -> str:
+    rows = ", ".join(["(?, ?, ?, ?)"] * count)
+    return f"INSERT INTO entries (writer, seq, body, hash) VALUES {rows}"  # noqa: S608 - marks
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        # SQLite's messages name the trouble (locked, full, malformed), never the values.
+        raise StoreFailed(f"cannot {what} the audit file: {error}") from error
+    except OSError as error:
+        raise StoreFailed(f"cannot {what} the audit file: {error.strerror}") from error

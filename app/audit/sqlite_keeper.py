@@ -1,0 +1,79 @@
+"""What an audit file needs done beside the writing: its index, its log's length, its age."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from app.audit.sqlite import connect
+from app.audit.sqlite_index import advance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = structlog.stdlib.get_logger(__name__)
+
+EVERY_S: Final = 0.25
+WAL_BYTES: Final = 16 * 1024 * 1024
+"""A write-ahead log of this size is moved into the database."""
+
+
+class SqliteKeeper:
+    """A thread of its own, which may fail and begin again without anybody waiting."""
+
+    def __init__(self, path: Path, turn: threading.Lock) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._turn = turn
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._keep, name="audit-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _keep(self) -> None:
+        failed = False
+        while not self._stop.wait(EVERY_S):
+            try:
+                self._keep_until_stopped()
+                failed = False
+            except (sqlite3.Error, OSError) as error:
+                # The journal meets the same trouble, and says so to those who wait.
+                if not failed:
+                    log.warning("audit.keeper_failed", error=type(error).__name__)
+                failed = True
+
+    def _keep_until_stopped(self) -> None:
+        inode = self._path.stat().st_ino
+        connection = connect(self._path)
+        try:
+            # What it writes can be made again from the entries: no need to wait for the disk.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            while self._path.stat().st_ino == inode:
+                while advance(connection, self._turn):
+                    self._shorten_log(connection)
+                    if self._stop.is_set():
+                        return
+                self._shorten_log(connection)
+                if self._stop.wait(EVERY_S):
+                    return
+        finally:
+            connection.close()
+
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        if self._wal.stat().st_size < WAL_BYTES:
+            return
+        # The bulk beside the writer, what came meanwhile in his stead: only a log that was
+        # moved whole is begun again from its start.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with self._turn:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

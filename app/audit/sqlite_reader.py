@@ -1,0 +1,231 @@
+"""Answers from an audit file, beside the process that writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from app.audit import postings
+from app.audit.query import (
+    LIMIT_MAX,
+    Page,
+    Query,
+    cursor_after,
+    matches,
+    newest_first,
+    row_of_cursor,
+    unfinished,
+)
+from app.audit.record import INTENT_PREFIX, OUTCOME_PREFIX, decode, record_id
+from app.audit.sqlite import connect, failing
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from app.audit.record import Record
+
+THREADS: Final = 2
+"""An auditor's long question takes one of these, never the threads that others use."""
+
+_FETCH: Final = 64
+_LAST: Final = (1 << 63) - 1
+
+T = TypeVar("T")
+Found = tuple[int, "Record"]
+
+
+class SqliteReader:
+    """Questions to one audit file. `aclose()` it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = ThreadPoolExecutor(THREADS, "audit-reader")
+        self._idle: queue.SimpleQueue[tuple[int, sqlite3.Connection]] = queue.SimpleQueue()
+
+    async def query(self, query: Query, *, now: datetime) -> Page:
+        below = row_of_cursor(query)
+        return await self._run(lambda connection: _page(connection, query, below, now))
+
+    async def get(self, record_id: str, *, now: datetime) -> Record | None:
+        return await self._run(lambda connection: _get(connection, record_id, now))
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait()[1].close()
+
+    async def _run(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self._ask(ask)
+        )
+
+    def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        with failing("read"):
+            inode = os.stat(self._path).st_ino  # noqa: PTH116 - Path.stat() does the same, slower
+            connection = self._take(inode)
+            try:
+                # One snapshot for the whole answer, whatever is written meanwhile.
+                connection.execute("BEGIN")
+                answer = ask(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.put((inode, connection))
+            return answer
+
+    def _take(self, inode: int) -> sqlite3.Connection:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                known, connection = self._idle.get_nowait()
+                if known == inode:
+                    return connection
+                # The file was replaced since.
+                connection.close()
+        return connect(self._path, read_only=True)
+
+
+def _page(connection: sqlite3.Connection, query: Query, below: int | None, now: datetime) -> Page:
+    limit = max(1, min(query.limit, LIMIT_MAX))
+    view = _View(connection, below if below is not None else _LAST, now)
+    if query.request_id is not None:
+        indexed = view.by_key(query.request_id)
+    else:
+        indexed = view.by_terms(query)
+    walk = newest_first(view.tail(), view.open(), indexed)
+    found = list(islice((hit for hit in walk if matches(query, hit[1])), limit + 1))
+    return Page(
+        records=tuple(record for _, record in found[:limit]),
+        cursor=cursor_after(found[limit - 1][0], query) if len(found) > limit else None,
+        unindexed=view.unindexed,
+    )
+
+
+def _get(connection: sqlite3.Connection, wanted: str, now: datetime) -> Record | None:
+    view = _View(connection, _LAST, now)
+    walk = newest_first(view.tail(), view.open(), view.by_key(wanted))
+    return next((record for _, record in walk if record.id == wanted), None)
+
+
+class _View:
+    """One snapshot of the file, under a row."""
+
+    def __init__(self, connection: sqlite3.Connection, below: int, now: datetime) -> None:
+        self._connection = connection
+        self._below = below
+        self._now = now
+        self._indexed: int = connection.execute(
+            "SELECT value FROM state WHERE name = 'indexed'"
+        ).fetchone()[0]
+        self._closed: set[str] = set()
+        self._tail: list[tuple[int, bytes]] = []
+        self.unindexed = 0
+        # Outcomes come after their intents: going down, each intent's fate is known by then.
+        for row, body in connection.execute(
+            "SELECT row, body FROM entries WHERE row > ? ORDER BY row DESC", (self._indexed,)
+        ):
+            self.unindexed += 1
+            if body.startswith(OUTCOME_PREFIX):
+                self._closed.add(record_id(body))
+            elif not body.startswith(INTENT_PREFIX) or record_id(body) in self._closed:
+                continue
+            if row < below:
+                self._tail.append((row, body))
+
+    def tail(self) -> Iterator[Found]:
+        """What the index has yet to take in."""
+        for row, body in self._tail:
+            yield row, self._shown(body)
+
+    def open(self) -> Iterator[Found]:
+        """Indexed intents without an outcome."""
+        for row, id_, body in self._connection.execute(
+            "SELECT row, id, body FROM open_intents JOIN entries USING (row)"
+            " WHERE row < ? ORDER BY row DESC",
+            (self._below,),
+        ):
+            if id_ not in self._closed:
+                yield row, self._shown(body)
+
+    def by_key(self, text: str) -> Iterator[Found]:
+        """Finished records that an id or a request id may belong to."""
+        eras = list(range(postings.era_of(self._indexed) + 1))
+        rows = [
+            row
+            for (row,) in self._connection.execute(
+                "SELECT row FROM keys WHERE era IN (SELECT value FROM json_each(?)) AND key = ?"
+                " AND row < ? ORDER BY row DESC",
+                (json.dumps(eras), postings.key_of(text), self._below),
+            )
+        ]
+        yield from self._fetch(rows)
+
+    def by_terms(self, query: Query) -> Iterator[Found]:
+        """Finished records that have the query's terms, near its span of time."""
+        since_ms = None if query.since is None else int(query.since.timestamp() * 1000)
+        until_ms = None if query.until is None else int(query.until.timestamp() * 1000)
+        for number, first_time, last_time, sets in self._blocks(query, since_ms, until_ms):
+            rows = postings.rows_down(number, sets, self._below)
+            if (since_ms is not None and first_time < since_ms) or (
+                until_ms is not None and last_time > until_ms
+            ):
+                times = self._connection.execute(
+                    "SELECT times FROM blocks WHERE block = ?", (number,)
+                ).fetchone()[0]
+                rows = postings.within(rows, times, first_time, since_ms, until_ms)
+            while chunk := list(islice(rows, _FETCH)):
+                yield from self._fetch(chunk)
+
+    def _blocks(
+        self, query: Query, since_ms: int | None, until_ms: int | None
+    ) -> Iterator[tuple[int, int, int, Sequence[bytes]]]:
+        terms = []
+        for text in postings.terms_asked(query):
+            known = self._connection.execute(
+                "SELECT term FROM terms WHERE text = ?", (text,)
+            ).fetchone()
+            if known is None:
+                return
+            terms.append(known[0])
+        # The numbers in the names are ours; everything else is bound.
+        more = "".join(
+            f" JOIN postings AS p{n} ON p{n}.term = ? AND p{n}.block = p0.block"
+            for n in range(1, len(terms))
+        )
+        sets = ", ".join(f"p{n}.rows" for n in range(len(terms)))
+        for number, first_time, last_time, *packed in self._connection.execute(
+            f"SELECT p0.block, first_time, last_time, {sets} FROM postings AS p0{more}"  # noqa: S608
+            " CROSS JOIN blocks ON blocks.block = p0.block"
+            " WHERE p0.term = ? AND p0.block <= ? AND last_time >= ? AND first_time <= ?"
+            " ORDER BY p0.block DESC",
+            (
+                *terms[1:],
+                terms[0],
+                postings.block_of(self._below),
+                -1 if since_ms is None else since_ms,
+                _LAST if until_ms is None else until_ms,
+            ),
+        ):
+            yield number, first_time, last_time, packed
+
+    def _fetch(self, rows: Sequence[int]) -> Iterator[Found]:
+        for row, body in self._connection.execute(
+            "SELECT row, body FROM entries WHERE row IN (SELECT value FROM json_each(?))"
+            " ORDER BY row DESC",
+            (json.dumps(rows),),
+        ):
+            yield row, decode(body)
+
+    def _shown(self, body: bytes) -> Record:
+        record = decode(body)
+        return unfinished(record, self._now) if record.phase == "intent" else record
