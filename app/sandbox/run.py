@@ -1,4 +1,9 @@
-"""The whole sandbox, started and stopped: Entra and one or two Dataverse environments."""
+"""The whole sandbox, started and stopped: Entra and one or two Dataverse environments.
+
+Entra ─ its vault ─ managed identities       one address, over TLS
+managed identities once more                 plain http, as App Service has them
+each environment                             an address of its own, over TLS
+"""
 
 from __future__ import annotations
 
@@ -14,19 +19,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.sandbox import credentials, servers
+from app.sandbox.configuration import BROKER_AUDIENCE, caller_keys, write_configuration
 from app.sandbox.entra.app import Clock, EntraApp, utc_now
 from app.sandbox.entra.directory import Directory, Resource, Tenant
 from app.sandbox.entra.tokens import Lifetime
 from app.sandbox.exchange import Application, Receive, Scope, Send, header, json_answer, respond
+from app.sandbox.keyvault import RESOURCE as VAULT_RESOURCE
+from app.sandbox.keyvault import KeyVaultApp
+from app.sandbox.managed_identity import APP_SERVICE_PATH, IMDS_PATH, ManagedIdentityApp
 from app.sandbox.tls import server_identity
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Iterator
 
     from app.sandbox.credentials import ApplicationCredentials
 
-BROKER_AUDIENCE = "api://dataverse-token-broker"
-"""A resource of the emulated Entra for callers that prove themselves with its JWTs."""
+__all__ = [
+    "Environment",
+    "Sandbox",
+    "SandboxOptions",
+    "caller_keys",
+    "running_sandbox",
+    "sandbox_in_thread",
+    "write_configuration",
+]
 
 VerifyToken = Callable[[str], "dict[str, Any] | None"]
 
@@ -54,12 +71,21 @@ class Sandbox:
     """What runs, and what is needed to use it."""
 
     entra_url: str
+    managed_identity_url: str
+    """Plain http; both protocols are behind `entra_url` too."""
     tenant_id: str
     ca_file: Path
     state_dir: Path
     entra: EntraApp
+    tenant: Tenant
+    key_vault: KeyVaultApp
+    managed_identity: ManagedIdentityApp
     environments: Mapping[str, Environment]
     applications: Mapping[str, ApplicationCredentials]
+
+    @property
+    def key_vault_url(self) -> str:
+        return self.key_vault.public_url
 
     @property
     def environment_url(self) -> str:
@@ -73,7 +99,7 @@ class Sandbox:
 
 @contextlib.asynccontextmanager
 async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
-    """Everything listens when the block begins, on loopback over TLS; nothing does afterwards."""
+    """Everything listens when the block begins, on loopback; nothing does afterwards."""
     identity = server_identity(options.state_dir)
     held, registered = credentials.make_applications(options.state_dir, now=options.clock())
     tenant = Tenant(tenant_id=credentials.TENANT_ID)
@@ -82,14 +108,18 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
     tenant.add_resource(Resource(uri=BROKER_AUDIENCE, version="2.0"))
     with contextlib.ExitStack() as sockets:
         entra_socket = sockets.enter_context(servers.listen(options.entra_port))
-        entra_url = servers.address(entra_socket)
+        plain_socket = sockets.enter_context(servers.listen())
         entra = EntraApp(
             directory=Directory(tenant),
-            public_url=entra_url,
+            public_url=servers.address(entra_socket),
             clock=options.clock,
             lifetime=options.lifetime,
         )
-        sites: list[tuple[Application, Any]] = [(entra, entra_socket)]
+        vault = _key_vault(entra, tenant, clock=options.clock)
+        identities = (tenant.applications[credentials.MANAGED_IDENTITY_CLIENT_ID],)
+        managed_identity = ManagedIdentityApp(entra=entra, tenant=tenant, assigned=identities)
+        front = _front(entra, vault=vault, managed_identity=managed_identity)
+        secure: list[tuple[Application, socket.socket]] = [(front, entra_socket)]
         environments = {}
         for name, port in options.environment_ports.items():
             listener = sockets.enter_context(servers.listen(port))
@@ -97,17 +127,58 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
             tenant.add_resource(Resource(uri=url))
             app = _dataverse(url, verify=functools.partial(entra.verify, audience=url))
             environments[name] = Environment(name=name, url=url, app=app)
-            sites.append((app, listener))
-        async with servers.serving(*sites, context=identity.server_context()):
+            secure.append((app, listener))
+        async with (
+            servers.serving(*secure, context=identity.server_context()),
+            servers.serving((managed_identity, plain_socket), context=None),
+        ):
             yield Sandbox(
-                entra_url=entra_url,
+                entra_url=entra.public_url,
+                managed_identity_url=servers.address(plain_socket, scheme="http"),
                 tenant_id=tenant.tenant_id,
                 ca_file=identity.ca_file,
                 state_dir=options.state_dir,
                 entra=entra,
+                tenant=tenant,
+                key_vault=vault,
+                managed_identity=managed_identity,
                 environments=environments,
                 applications=held,
             )
+
+
+def _key_vault(entra: EntraApp, tenant: Tenant, *, clock: Clock) -> KeyVaultApp:
+    # Microsoft's clients refuse a challenge whose resource is no parent domain of the vault's
+    # host, so that a foreign vault gets no token. Loopback's parent, read as a name, is this.
+    parent = entra.public_url.replace("https://127.", "https://")
+    for uri in (VAULT_RESOURCE, parent):
+        tenant.add_resource(Resource(uri=uri))
+
+    def verify(token: str) -> dict[str, Any] | None:
+        return entra.verify(token, VAULT_RESOURCE) or entra.verify(token, parent)
+
+    return KeyVaultApp(
+        public_url=entra.public_url,
+        authority=f"{entra.public_url}/{tenant.tenant_id}",
+        verify=verify,
+        clock=clock,
+        challenge_resource=parent,
+    )
+
+
+def _front(
+    entra: EntraApp, *, vault: KeyVaultApp, managed_identity: ManagedIdentityApp
+) -> Application:
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.startswith((APP_SERVICE_PATH, IMDS_PATH)):
+            await managed_identity(scope, receive, send)
+        elif path.startswith(("/secrets/", "/certificates/", "/keys/")):
+            await vault(scope, receive, send)
+        else:
+            await entra(scope, receive, send)
+
+    return front
 
 
 def _dataverse(url: str, *, verify: VerifyToken) -> Application:

@@ -55,15 +55,18 @@ def listen(port: int = 0) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
-    return f"https://{LOOPBACK}:{listener.getsockname()[1]}"
+def address(listener: socket.socket, *, scheme: str = "https") -> str:
+    return f"{scheme}://{LOOPBACK}:{listener.getsockname()[1]}"
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    *sites: tuple[Application, socket.socket], context: ssl.SSLContext
+    *sites: tuple[Application, socket.socket], context: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
-    """Serve until the block ends; then finish what runs, for a second, and cut the rest."""
+    """Serve until the block ends; then finish what runs, for a second, and cut the rest.
+
+    Without a context: plain http.
+    """
     servers = [_server(application, context) for application, _ in sites]
     tasks = [
         asyncio.create_task(server.serve(sockets=[listener]))
@@ -85,7 +88,7 @@ async def serving(
             connection.transport.abort()
 
 
-def _server(application: Application, context: ssl.SSLContext) -> _Server:
+def _server(application: Application, context: ssl.SSLContext | None) -> _Server:
     config = uvicorn.Config(
         application,
         http=_CuttableProtocol,
@@ -95,7 +98,7 @@ def _server(application: Application, context: ssl.SSLContext) -> _Server:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        ssl_context_factory=lambda _config, _default: context,
+        ssl_context_factory=None if context is None else (lambda _config, _default: context),
         timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,14 +143,9 @@ class EntraApp:
             await self._token(scope, receive, send, tenant=parts[0], v2=len(parts) == 4)
             return
         fault = self.faults.meet([faults.Scene.EVERYWHERE], client_id=None)
-        if fault is not None:
-            await asyncio.sleep(fault.delay_s)
-            if fault.cut:
-                await cut(scope, receive)
-                return
-            if fault.answer is not None:
-                await respond(send, fault.answer)
-                return
+        if fault is not None and await fault.happens():
+            await (respond(send, fault.answer) if fault.answer else cut(scope, receive))
+            return
         await respond(send, self._looked_up(scope, parts))
 
     def _looked_up(self, scope: Scope, parts: list[str]) -> Answer:
@@ -229,12 +223,8 @@ class EntraApp:
         form = read_form(body)
         note["client_id"] = form.get("client_id")
         fault = self.faults.meet(faults.Scene, client_id=form.get("client_id"))
-        if fault is not None:
-            await asyncio.sleep(fault.delay_s)
-            if fault.cut:
-                return None
-            if fault.answer is not None:
-                return fault.answer
+        if fault is not None and await fault.happens():
+            return fault.answer
         tenant = self._tenant(tenant_name)
         request = read_token_request(form, authorization=header(scope, "authorization"), v2=v2)
         note |= {"client_id": request.client_id, "audience": request.audience}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,6 +47,11 @@ class Fault:
     times: int | None = None
     client_id: str | None = None
     scene: Scene = Scene.TOKEN
+
+    async def happens(self) -> bool:
+        """Wait out the delay; False where the right answer follows after all."""
+        await asyncio.sleep(self.delay_s)
+        return self.cut or self.answer is not None
 
 
 def slow(seconds: float, *, times: int | None = None) -> Fault:
