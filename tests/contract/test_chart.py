@@ -214,6 +214,7 @@ def test_the_chart_is_of_the_broker_that_it_starts() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert chart["appVersion"] == project["version"]
     assert chart["name"] == project["name"]
+    assert f"ARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile(require_tool: Tool) -> None:
