@@ -6,84 +6,67 @@ are checked in `config.loading`, which knows files and lines.
 
 from __future__ import annotations
 
-from datetime import date  # noqa: TC003 - pydantic needs them at run time
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003
-from typing import Annotated, Any, Literal
-from uuid import UUID  # noqa: TC003
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from app.config.words import (
+    Day,
+    FilePath,
+    Flag,
+    Guid,
+    Identifier,
+    Name,
+    Origin,
+    SafeUrl,
+    Strict,
+    TableName,
+    Text,
+    Url,
+    Whole,
+    absolute_url,
+    encrypted,
+    one_of,
 )
 
 PAGE_SIZE_MAX = 5000
 """Rows a page; Dataverse's own maximum (dataverse-reference 3.4)."""
 
 
-class Strict(BaseModel):
-    """Frozen, and closed: an old broker never skips a new rule."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
-def _plain_https_or_http(value: str) -> str:
-    """An origin, perhaps with a path; no credentials, query or fragment; no trailing slash."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - kept beside its one use
-
-    parts = urlsplit(value)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise ValueError("must be an absolute http(s) URL")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must have no user, query or fragment")
-    return value.rstrip("/")
-
-
-Url = Annotated[str, AfterValidator(_plain_https_or_http)]
-
-
 # ----------------------------------------------------------------- secrets
 
 
+VaultObject = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,127}$")]
+
+
 class EnvReference(Strict):
-    env: str
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class FileReference(Strict):
-    file: Path
+    file: FilePath
 
 
 class KeyVaultName(Strict):
-    vault: Url
-    name: str
-    version: str | None = None
+    vault: SafeUrl
+    name: VaultObject
+    version: VaultObject | None = None
 
 
 class KeyVaultReference(Strict):
     key_vault: KeyVaultName
 
 
-def _kind_by_first_key(*kinds: str) -> Any:
-    def kind(value: Any) -> str:
-        keys = value.keys() if isinstance(value, dict) else set(type(value).model_fields)
-        return next((k for k in kinds if k in keys), kinds[0])
-
-    return kind
-
-
 SecretReference = Annotated[
-    Annotated[EnvReference, Tag("env")]
-    | Annotated[FileReference, Tag("file")]
-    | Annotated[KeyVaultReference, Tag("key_vault")],
-    Discriminator(_kind_by_first_key("env", "file", "key_vault")),
+    EnvReference | FileReference | KeyVaultReference,
+    one_of(
+        EnvReference,
+        FileReference,
+        KeyVaultReference,
+        otherwise="a secret never stands in the file itself: "
+        "{env: NAME}, {file: PATH} or {key_vault: {vault: URL, name: NAME}}",
+    ),
 ]
 
 # ------------------------------------------------------------ applications
@@ -98,7 +81,7 @@ class CertificateCredential(Strict):
 
 class ClientSecretCredential(Strict):
     client_secret: SecretReference
-    expires: date | None = None
+    expires: Day | None = None
 
 
 class FederatedTokenCredential(Strict):
@@ -108,7 +91,7 @@ class FederatedTokenCredential(Strict):
 
 
 class ManagedIdentityName(Strict):
-    client_id: UUID | None = None
+    client_id: Guid | None = None
 
 
 class ManagedIdentityCredential(Strict):
@@ -116,8 +99,8 @@ class ManagedIdentityCredential(Strict):
 
 
 class KeyVaultKeyName(Strict):
-    vault: Url
-    certificate: str
+    vault: SafeUrl
+    certificate: VaultObject
 
 
 class KeyVaultSignerCredential(Strict):
@@ -127,19 +110,19 @@ class KeyVaultSignerCredential(Strict):
 
 
 Credential = Annotated[
-    Annotated[ClientSecretCredential, Tag("client_secret")]
-    | Annotated[CertificateCredential, Tag("certificate")]
-    | Annotated[FederatedTokenCredential, Tag("federated_token")]
-    | Annotated[ManagedIdentityCredential, Tag("managed_identity")]
-    | Annotated[KeyVaultSignerCredential, Tag("key_vault_signer")],
-    Discriminator(
-        _kind_by_first_key(
-            "client_secret",
-            "certificate",
-            "federated_token",
-            "managed_identity",
-            "key_vault_signer",
-        )
+    ClientSecretCredential
+    | CertificateCredential
+    | FederatedTokenCredential
+    | ManagedIdentityCredential
+    | KeyVaultSignerCredential,
+    one_of(
+        ClientSecretCredential,
+        CertificateCredential,
+        FederatedTokenCredential,
+        ManagedIdentityCredential,
+        KeyVaultSignerCredential,
+        otherwise="a credential is one of client_secret, certificate, federated_token, "
+        "managed_identity, key_vault_signer",
     ),
 ]
 
@@ -147,67 +130,128 @@ Credential = Annotated[
 class Application(Strict):
     """An app registration: whom the broker is, towards Entra."""
 
-    tenant_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]{1,253}$")]
-    client_id: UUID
+    tenant_id: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]*\.?[A-Za-z0-9])*$", max_length=253),
+    ]
+    client_id: Guid
     credentials: Annotated[tuple[Credential, ...], Field(min_length=1)]
-    authority: Url = "https://login.microsoftonline.com"
-    ca_file: Path | None = None
+    authority: SafeUrl = "https://login.microsoftonline.com"
+    ca_file: FilePath | None = None
 
 
 # ------------------------------------------------------------ environments
 
 
 class SchemaFile(Strict):
-    file: Path
+    file: FilePath
 
 
 class Environment(Strict):
     """A Dataverse environment, addressed by its URL; `org.crm4` and `org.api.crm4` are one."""
 
-    url: Url
-    schema_: Annotated[Literal["live"] | SchemaFile, Field(alias="schema")] = "live"
+    url: Origin
+    schema_: Annotated[
+        Literal["live"] | SchemaFile,
+        one_of(SchemaFile, text=Literal["live"], otherwise="must be live, or {file: metadata.xml}"),
+        Field(alias="schema"),
+    ] = "live"
     api_versions: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^v9\.[0-9]$")], ...], Field(min_length=1)
     ] = ("v9.2",)
     administrator: Name | None = None
-    ca_file: Path | None = None
+    ca_file: FilePath | None = None
 
 
 # ----------------------------------------------------------------- issuers
 
 
-class Issuer(Strict):
-    """Whose JWTs prove who a caller is."""
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+"""Asymmetric only: with HMAC, whoever can check a token can write one."""
 
-    issuer: str
-    audience: str | tuple[str, ...]
-    jwks_uri: Url | None = None
-    algorithms: tuple[
-        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"],
-        ...,
-    ] = ("RS256",)
-    ca_file: Path | None = None
-    token_file: Path | None = None
+
+class Issuer(Strict):
+    """Whose JWTs prove who a caller is. `issuer` is compared byte for byte, a final / too."""
+
+    issuer: Text
+    audience: Annotated[
+        str | tuple[str, ...],
+        one_of(
+            text=Text,
+            several=Annotated[tuple[Text, ...], Field(min_length=1)],
+            otherwise="must be text, or a list of texts",
+        ),
+    ]
+    jwks_uri: SafeUrl | None = None
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256",)
+    ca_file: FilePath | None = None
+    token_file: FilePath | None = None
     """A token that the JWKS request carries, where the issuer wants one (Kubernetes)."""
-    app_only: bool = True
+    app_only: Flag = True
     """Refuse tokens with `scp`: those speak for a person."""
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        return (self.audience,) if isinstance(self.audience, str) else self.audience
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Issuer:
+        if self.jwks_uri is None:
+            try:
+                encrypted(absolute_url(self.issuer))
+            except ValueError as error:
+                raise ValueError(
+                    f"issuer {error}; or name a jwks_uri, where its keys are found"
+                ) from error
+        return self
 
 
 # ----------------------------------------------------------------- callers
 
 
 class ApiKey(Strict):
+    """`expires` is the last day on which the key opens anything, in UTC."""
+
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    expires: date | None = None
+    expires: Day | None = None
 
 
 class ApiKeyIdentity(Strict):
     api_key: ApiKey
 
 
+MUTABLE_CLAIMS: Final = frozenset({"name", "preferred_username", "unique_name", "upn", "email"})
+"""Whoever may edit a profile chooses these (Entra's own warning; reference 10.3)."""
+
+SHARED_CLAIMS: Final = frozenset(
+    {"iss", "aud", "exp", "nbf", "iat", "tid", "ver", "idtyp", "azpacr", "appidacr", "scp", "typ"}
+)
+"""Every token of one issuer has the same here, or any other caller can have it."""
+
+
+def _identifying(claims: dict[str, Any]) -> dict[str, Any]:
+    if mutable := sorted(claims.keys() & MUTABLE_CLAIMS):
+        raise ValueError(f"{', '.join(mutable)} can be changed by the user; use sub, oid or azp")
+    if not claims.keys() - SHARED_CLAIMS:
+        raise ValueError("identify nobody: add sub, oid, azp, appid or a role")
+    return claims
+
+
+ClaimValue = Annotated[
+    str | tuple[str, ...],
+    one_of(
+        text=Text,
+        several=Annotated[tuple[Text, ...], Field(min_length=1)],
+        otherwise="must be text, or a list of texts that must all be there",
+    ),
+]
+
+
 class JwtMatch(Strict):
+    """All claims must match. A claim that is a list must contain the value, or all of several."""
+
     issuer: Name
-    claims: Annotated[dict[str, str | tuple[str, ...]], Field(min_length=1)]
+    claims: Annotated[dict[Text, ClaimValue], Field(min_length=1), AfterValidator(_identifying)]
 
 
 class JwtIdentity(Strict):
@@ -215,7 +259,9 @@ class JwtIdentity(Strict):
 
 
 class CertificateMatch(Strict):
-    san: str
+    """A subject alternative name: a URI where it holds `://`, a DNS name otherwise."""
+
+    san: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,2048}$")]
 
 
 class CertificateIdentity(Strict):
@@ -223,10 +269,13 @@ class CertificateIdentity(Strict):
 
 
 Identity = Annotated[
-    Annotated[ApiKeyIdentity, Tag("api_key")]
-    | Annotated[JwtIdentity, Tag("jwt")]
-    | Annotated[CertificateIdentity, Tag("certificate")],
-    Discriminator(_kind_by_first_key("api_key", "jwt", "certificate")),
+    ApiKeyIdentity | JwtIdentity | CertificateIdentity,
+    one_of(
+        ApiKeyIdentity,
+        JwtIdentity,
+        CertificateIdentity,
+        otherwise="an identity is one of api_key, jwt, certificate",
+    ),
 ]
 
 
@@ -245,34 +294,41 @@ class TableRule(Strict):
     """What a grant allows on one table. No columns named: all of them."""
 
     operations: tuple[Operation, ...]
-    columns: tuple[str, ...] | None = None
-    writable_columns: tuple[str, ...] | None = None
-    row_filter: str | None = None
+    columns: tuple[Identifier, ...] | None = None
+    writable_columns: tuple[Identifier, ...] | None = None
+    row_filter: Text | None = None
 
 
 class BoundName(Strict):
     """A function or action bound to rows of one table."""
 
-    name: str
-    table: str
+    name: Identifier
+    table: Identifier
+
+
+OperationName = Annotated[
+    str | BoundName,
+    one_of(BoundName, text=Identifier, otherwise="must be a name, or {name: NAME, table: TABLE}"),
+]
+"""An unqualified name: without `Microsoft.Dynamics.CRM.` in front."""
 
 
 class ImpersonateCallers(Strict):
-    caller_id: Annotated[tuple[UUID, ...], Field(min_length=1)]
+    caller_id: Annotated[tuple[Guid, ...], Field(min_length=1)]
 
 
 class ImpersonateAs(Strict):
-    as_: Annotated[UUID, Field(alias="as")]
+    as_: Annotated[Guid, Field(alias="as")]
 
 
 class Limits(Strict):
-    page_size: Annotated[int, Field(ge=1, le=PAGE_SIZE_MAX)] | None = None
-    expand_depth: Annotated[int, Field(ge=0, le=10)] = 3
-    batch_parts: Annotated[int, Field(ge=1, le=1000)] = 1000
-    body_bytes: Annotated[int, Field(ge=1, le=128 * 1024 * 1024)] = 16 * 1024 * 1024
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    page_size: Annotated[Whole, Field(ge=1, le=PAGE_SIZE_MAX)] | None = None
+    expand_depth: Annotated[Whole, Field(ge=0, le=10)] = 3
+    batch_parts: Annotated[Whole, Field(ge=1, le=1000)] = 1000
+    body_bytes: Annotated[Whole, Field(ge=1, le=128 * 1024 * 1024)] = 16 * 1024 * 1024
+    requests_per_minute: Annotated[Whole, Field(ge=1)] | None = None
+    concurrency: Annotated[Whole, Field(ge=1)] | None = None
+    weight: Annotated[Whole, Field(ge=1, le=1000)] = 1
     priority: Literal["high", "normal", "low"] = "normal"
 
 
@@ -280,14 +336,29 @@ class Grant(Strict):
     """What a caller may do in one environment, as one application (or one of a pool)."""
 
     environment: Name
-    application: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-    enforce: bool = True
-    issue_token: bool = False
-    tables: dict[str, TableRule] = Field(default_factory=dict)
-    functions: tuple[str | BoundName, ...] = ()
-    actions: tuple[str | BoundName, ...] = ()
+    application: Annotated[
+        Name | tuple[Name, ...],
+        one_of(
+            text=Name,
+            several=Annotated[tuple[Name, ...], Field(min_length=1)],
+            otherwise="must be an application's name, or a list of them",
+        ),
+    ]
+    enforce: Flag = True
+    issue_token: Flag = False
+    tables: dict[TableName, TableRule] = Field(default_factory=dict)
+    functions: tuple[OperationName, ...] = ()
+    actions: tuple[OperationName, ...] = ()
     metadata: Literal["none", "granted", "all"] = "granted"
-    impersonate: Literal["none"] | ImpersonateCallers | ImpersonateAs = "none"
+    impersonate: Annotated[
+        Literal["none"] | ImpersonateCallers | ImpersonateAs,
+        one_of(
+            ImpersonateCallers,
+            ImpersonateAs,
+            text=Literal["none"],
+            otherwise="must be none, {caller_id: [GUID, ...]} or {as: GUID}",
+        ),
+    ] = "none"
     headers: tuple[Annotated[str, StringConstraints(pattern=r"^(?i:MSCRM)\.[A-Za-z]+$")], ...] = ()
     limits: Limits = Limits()
 
@@ -302,7 +373,7 @@ class Caller(Strict):
     description: str = ""
     identities: tuple[Identity, ...] = ()
     default_environment: Name | None = None
-    disabled: bool = False
+    disabled: Flag = False
     roles: tuple[Literal["auditor", "operator"], ...] = ()
     grants: tuple[Grant, ...] = ()
 

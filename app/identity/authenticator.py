@@ -1,0 +1,73 @@
+"""Who sends this request? An API key, a JWT or a forwarded certificate, or a refusal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from app.identity.certificates import Certificates, read_forwarded_certificate
+from app.identity.keys import Keys
+from app.identity.presented import Presented, read_presented
+from app.identity.proxies import is_trusted
+from app.identity.refusal import Unrecognised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from app.config.loaded import Loaded
+    from app.identity.caller import Caller
+    from app.identity.proxies import Networks
+
+    RawHeaders = Iterable[tuple[bytes, bytes]]
+    """As ASGI gives them: names in lower case."""
+
+
+class Authenticator:
+    """Answers from the configuration that `reload` was last given; before it, knows nobody."""
+
+    def __init__(
+        self, *, trusted_proxies: Networks = (), now: Callable[[], float] = time.time
+    ) -> None:
+        self._trusted_proxies = trusted_proxies
+        self._now = now
+        self._keys = Keys({})
+        self._certificates = Certificates({})
+
+    def reload(self, loaded: Loaded) -> None:
+        """From the next request on, `loaded` counts. What was used last is remembered."""
+        callers = loaded.configuration.callers
+        self._keys = Keys(callers, previous=self._keys)
+        self._certificates = Certificates(callers)
+
+    def authenticate_now(self, headers: RawHeaders) -> Caller | None:
+        """The caller where nothing needs waiting for; None: ask `authenticate`.
+
+        Raises `Unrecognised` or `Unreadable` where waiting would change nothing.
+        """
+        presented = read_presented(headers)
+        if presented is None or presented.kind != "api_key":
+            return None
+        return self._keys.caller(presented.value, now=self._now())
+
+    async def authenticate(self, headers: RawHeaders, peer_address: str | None) -> Caller:
+        """The caller. Raises `Unrecognised`, `Unreadable` or `IssuerUnavailable`."""
+        headers = tuple(headers)
+        presented = read_presented(headers)
+        if presented is not None:
+            return await self._presented(presented)
+        # What the caller presents itself comes first: in a mesh every request carries the
+        # certificate of the machine that it runs on.
+        if is_trusted(peer_address, self._trusted_proxies):
+            certificate = read_forwarded_certificate(headers)
+            if certificate is not None:
+                return self._certificates.caller(certificate)
+        raise Unrecognised("no-credential")
+
+    async def _presented(self, presented: Presented) -> Caller:
+        if presented.kind == "api_key":
+            return self._keys.caller(presented.value, now=self._now())
+        raise Unrecognised("jwt-malformed")
+
+    def by_key(self, key: str) -> Caller:
+        """For protocols that carry a key elsewhere: `client_secret`, `X-IDENTITY-HEADER`."""
+        return self._keys.caller(key.encode("utf-8", "surrogatepass"), now=self._now())
