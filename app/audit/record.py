@@ -118,7 +118,10 @@ def encode(record: Record) -> bytes:
 
     The one place where records become bytes, so text is cleaned here, whoever wrote it.
     """
-    body = _encode(record)
+    try:
+        body = _encode(record)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return _encode(_cleaned(record))
     # JSON escapes what is not harmless ASCII, DEL excepted: most records pass on one look.
     if len(body) <= _SMALL_BYTES and body.isascii() and b"\\" not in body and b"\x7f" not in body:
         return body

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.audit.audit import audit_at, sqlite_path
+from app.audit.query import Query
+from app.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.audit.keys import CheckpointSigner
+    from app.audit.record import Record
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_was_appended_is_answered_at_once_and_after_a_restart(
+    tmp_path: Path, signer: CheckpointSigner, record: Callable[..., Record]
+) -> None:
+    url = f"sqlite:///{tmp_path}/audit.db"
+    kept = [record() for _ in range(50)]
+    for half in (kept[:25], kept[25:]):
+        audit = audit_at(url, signer=signer, program="test")
+        await audit.start()
+        assert audit.journal.healthy
+        await asyncio.gather(*(audit.journal.append(one) for one in half))
+        page = await audit.reader.query(Query(), now=datetime.now(UTC))
+        assert page.records[:25] == tuple(half[::-1])
+        await audit.aclose()
+    assert page.records == tuple(kept[::-1])
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("sqlite:///./audit.db", "audit.db"), ("sqlite:////var/lib/a.db", "/var/lib/a.db")],
+)
+def test_a_url_names_a_file(url: str, path: str) -> None:
+    assert sqlite_path(url) == Path(path)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "mysql:///a", "audit.db", ""])
+def test_a_url_that_names_no_store_is_misconfigured(url: str) -> None:
+    with pytest.raises(Misconfigured, match="BROKER_AUDIT_URL"):
+        sqlite_path(url)
