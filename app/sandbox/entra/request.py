@@ -60,7 +60,7 @@ def read_token_request(
         client_id=client_id,
         audience=_audience_of_scope(form) if v2 else _required(form, "resource"),
         secrets=secrets,
-        assertion=form.get("client_assertion"),
+        assertion=form.get("client_assertion") or None,
         assertion_type=form.get("client_assertion_type"),
     )
 
