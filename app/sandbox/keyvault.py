@@ -194,8 +194,8 @@ class KeyVaultApp:
         if not query.get("api-version"):
             raise VaultRefused(400, "BadParameter", "api-version must be specified")
         # Microsoft's SDK asks for the latest version with an empty last segment.
-        parts = [*scope["path"].strip("/").split("/"), "", ""]
-        match scope["method"], parts[0], parts[1], parts[2], parts[3]:
+        kind, *rest = scope["path"].strip("/").split("/")
+        match (scope["method"], kind, *rest, *[""] * (3 - len(rest))):
             case "GET", "secrets", str(name), str(version), "" if name:
                 return self._secret(name, version)
             case "GET", "certificates", str(name), str(version), "" if name:
