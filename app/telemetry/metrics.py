@@ -8,7 +8,7 @@ increment itself.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -51,35 +51,22 @@ _SECONDS: Final = (
 """From the broker's own share of a request (half a millisecond) to Dataverse's two minutes."""
 
 
-class AuditState(Protocol):
-    """How far the writer is. Read at each scrape, so it must be cheap."""
+class AuditState(NamedTuple):
+    """How far the writer is."""
 
-    @property
-    def records_total(self) -> int:
-        """Records made durable since the process started."""
-        ...
-
-    @property
-    def failures_total(self) -> int:
-        """Writes that failed since the process started."""
-        ...
-
-    @property
-    def lag_seconds(self) -> float:
-        """How long the oldest record has been waiting for its flush; 0 where none waits."""
-        ...
+    records_total: int
+    """Made durable since the process started."""
+    failures_total: int
+    """Records lost to a store that failed, since the process started."""
+    lag_seconds: float
+    """How long the oldest record has been waiting for its flush; 0 where none waits."""
 
 
-class ConfigurationState(Protocol):
-    @property
-    def loaded_at(self) -> datetime | None:
-        """When the configuration in use was loaded; None before the first one."""
-        ...
-
-    @property
-    def degraded(self) -> bool:
-        """Whether a newer one did not load, so that the last good one is in use."""
-        ...
+class ConfigurationState(NamedTuple):
+    loaded_at: datetime | None
+    """When the configuration in use was loaded; None before the first one."""
+    degraded: bool
+    """Whether a newer one did not load, so that the last good one is in use."""
 
 
 class CredentialExpiry(NamedTuple):
@@ -209,10 +196,10 @@ class Metrics:
 
     # ------------------------------------------------ asked at each scrape
 
-    def watch_audit(self, audit: AuditState) -> None:
+    def watch_audit(self, audit: Callable[[], AuditState]) -> None:
         self.registry.register(_Audit(audit))
 
-    def watch_configuration(self, configuration: ConfigurationState) -> None:
+    def watch_configuration(self, configuration: Callable[[], ConfigurationState]) -> None:
         self.registry.register(_Configuration(configuration))
 
     def watch_credentials(self, credentials: Callable[[], Iterable[CredentialExpiry]]) -> None:
@@ -227,33 +214,34 @@ class Metrics:
 
 
 class _Audit(Collector):
-    def __init__(self, audit: AuditState) -> None:
+    def __init__(self, audit: Callable[[], AuditState]) -> None:
         self._audit = audit
 
     def collect(self) -> Iterable[Metric]:
+        audit = self._audit()
         yield CounterMetricFamily(
             "broker_audit_records",
             "Audit records made durable.",
-            value=self._audit.records_total,
+            value=audit.records_total,
         )
         yield CounterMetricFamily(
             "broker_audit_failures",
-            "Writes to the audit store that failed.",
-            value=self._audit.failures_total,
+            "Audit records lost to a store that failed.",
+            value=audit.failures_total,
         )
         yield GaugeMetricFamily(
             "broker_audit_lag_seconds",
             "How long the oldest unwritten audit record has been waiting.",
-            value=self._audit.lag_seconds,
+            value=audit.lag_seconds,
         )
 
 
 class _Configuration(Collector):
-    def __init__(self, configuration: ConfigurationState) -> None:
+    def __init__(self, configuration: Callable[[], ConfigurationState]) -> None:
         self._configuration = configuration
 
     def collect(self) -> Iterable[Metric]:
-        loaded_at = self._configuration.loaded_at
+        loaded_at, degraded = self._configuration()
         yield GaugeMetricFamily(
             "broker_configuration_loaded",
             "1 once a configuration is in use.",
@@ -267,7 +255,7 @@ class _Configuration(Collector):
         yield GaugeMetricFamily(
             "broker_configuration_degraded",
             "1 while a newer configuration does not load and the last good one is in use.",
-            value=self._configuration.degraded,
+            value=degraded,
         )
 
 

@@ -1,33 +1,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.telemetry.metrics import CredentialExpiry, IdentityUse, Metrics
+from app.telemetry.metrics import (
+    AuditState,
+    ConfigurationState,
+    CredentialExpiry,
+    IdentityUse,
+    Metrics,
+)
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime.now(UTC)
 
 
-@dataclass
-class Audit:
-    records_total: int = 7
-    failures_total: int = 1
-    lag_seconds: float = 0.25
-
-
-@dataclass
-class Loaded:
-    loaded_at: datetime | None = NOW
-    degraded: bool = True
-
-
 def metrics() -> Metrics:
     made = Metrics(version="0.1.0")
-    made.watch_audit(Audit())
-    made.watch_configuration(Loaded())
+    made.watch_audit(lambda: AuditState(7, 1, 0.25))
+    made.watch_configuration(lambda: ConfigurationState(NOW, degraded=True))
     expiry = CredentialExpiry("erp", "certificate", "AB12", NOW + timedelta(days=10))
     made.watch_credentials(lambda: [expiry])
     made.watch_identities(
@@ -92,7 +84,7 @@ def test_the_state_of_others_is_read_at_the_scrape() -> None:
 
 def test_no_configuration_yet_is_told() -> None:
     made = Metrics(version="0.1.0")
-    made.watch_configuration(Loaded(loaded_at=None, degraded=False))
+    made.watch_configuration(lambda: ConfigurationState(None, degraded=False))
     assert value(made, "broker_configuration_loaded") == 0
     assert value(made, "broker_configuration_degraded") == 0
 
