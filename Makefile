@@ -34,11 +34,11 @@ $(BIN)/python:
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	  "$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "$$python has no venv module; on Debian and Ubuntu it is the package python3-venv" >&2; \
-	    exit 1; }; \
+	    continue; }; \
 	  echo "Creating $(VENV) with $$("$$python" --version)"; \
 	  exec "$$python" -m venv $(VENV); \
 	done; \
-	echo 'Python 3.11 or newer is needed, and none of python3.11 … python3 on PATH is one.' >&2; \
+	echo 'Python 3.11 or newer with venv is needed, and no python3 on PATH is that.' >&2; \
 	echo 'Install it, or name it: make PYTHON=/path/to/python3.11 …' >&2; \
 	exit 1
 
