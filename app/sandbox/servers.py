@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator
 
-    from app.sandbox.exchange import Application
+    from app.sandbox.exchange import Application, Receive, Scope, Send
 
 LOOPBACK = "127.0.0.1"
 
+_GRACE_S = 1
 _GOODBYE_S = 0.05
 """An idle client has this long to answer TLS's close; most pools only notice at their next use."""
 
@@ -32,12 +33,29 @@ class _CuttableProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {CUT: self.transport.abort}  # type: ignore[dict-item,typeddict-item,unused-ignore]
 
     def shutdown(self) -> None:
+        # A second close() would take asyncio's TLS transport the means to abort.
+        if self.transport.is_closing():
+            return
         super().shutdown()
         if self.transport.is_closing():
             self.loop.call_later(_GOODBYE_S, self.transport.abort)
 
 
 class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what runs, within the grace; then its connections are reset and it is told."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := list(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_GRACE_S)
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            # Only once the reset is noticed: uvicorn would answer 500 for a cancelled task.
+            await asyncio.sleep(_GOODBYE_S)
+            for task in tasks:
+                task.cancel()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to whoever owns the process."""
@@ -63,10 +81,7 @@ def address(listener: socket.socket, *, scheme: str = "https") -> str:
 async def serving(
     *sites: tuple[Application, socket.socket], context: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
-    """Serve until the block ends; then finish what runs, for a second, and cut the rest.
-
-    Without a context: plain http.
-    """
+    """Serve until the block ends. Without a context: plain http."""
     servers = [_server(application, context) for application, _ in sites]
     tasks = [
         asyncio.create_task(server.serve(sockets=[listener]))
@@ -84,13 +99,15 @@ async def serving(
         for server in servers:
             server.should_exit = True
         await asyncio.shield(asyncio.gather(*tasks))
-        for connection in [c for server in servers for c in server.server_state.connections]:
-            connection.transport.abort()
 
 
 def _server(application: Application, context: ssl.SSLContext | None) -> _Server:
+    async def until_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await application(scope, receive, send)
+
     config = uvicorn.Config(
-        application,
+        until_cancelled,
         http=_CuttableProtocol,
         ws="none",
         lifespan="off",
@@ -100,6 +117,6 @@ def _server(application: Application, context: ssl.SSLContext | None) -> _Server
         server_header=False,
         ssl_context_factory=None if context is None else (lambda _config, _default: context),
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     return _Server(config)
