@@ -132,6 +132,11 @@ def decode_note(body: bytes) -> Opening | Checkpoint | Tombstone:
     return _notes.decode(body)
 
 
+def link(before: bytes, body: bytes) -> bytes:
+    """The hash of an entry, from the hash of the one before it."""
+    return hashlib.sha256(before + body).digest()
+
+
 def extend(head: Head, bodies: Iterable[bytes]) -> tuple[list[Entry], Head]:
     """The entries that follow `head`, and the head after them. Nothing is changed in place.
 
