@@ -54,17 +54,24 @@ def create_management(
     `openapi` gives the document of all addresses as JSON.
     """
     inner = management_app(
-        CallerAddresses(directory).router(),
-        PolicyAddresses(explainer).router(),
-        AuditAddresses(records).router(),
-        ApplicationAddresses(applications).router(),
-        DescriptionAddresses(openapi).router(),
+        directory=directory,
+        records=records,
+        applications=applications,
+        explainer=explainer,
+        openapi=openapi,
     )
     return Recorded(inner, admission=admission)
 
 
-def management_app(*routers: APIRouter) -> FastAPI:
-    """The FastAPI app alone.
+def management_app(
+    *,
+    directory: Directory,
+    records: Records,
+    applications: Applications,
+    explainer: Explainer,
+    openapi: Callable[[], bytes],
+) -> FastAPI:
+    """The FastAPI app alone: for the wrapper above, and to be described.
 
     No documentation pages: they load scripts from somebody else's host into a page where
     people paste keys. The document itself is served to callers.
@@ -74,14 +81,18 @@ def management_app(*routers: APIRouter) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}",
         exception_handlers={
             BrokerError: _broker_error,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
         },
     )
-    for router in routers:
-        app.include_router(router)
+    app.include_router(CallerAddresses(directory).router())
+    app.include_router(PolicyAddresses(explainer).router())
+    app.include_router(AuditAddresses(records).router())
+    app.include_router(ApplicationAddresses(applications).router())
+    app.include_router(DescriptionAddresses(openapi).router())
     return app
 
 
