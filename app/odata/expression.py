@@ -170,6 +170,10 @@ class Parser:
     def arithmetic(self) -> Expression:
         return self._chain(ADDITIVE, lambda: self._chain(MULTIPLICATIVE, self._unary))
 
+    def arithmetic_free(self) -> Expression:
+        """A constant, a name, an alias, a list or an object: what keys and parameters hold."""
+        return self._unary()
+
     def _chain(self, operators: frozenset[str], operand: Callable[[], Expression]) -> Expression:
         left = operand()
         depth = 0
@@ -266,6 +270,16 @@ class Parser:
         self.shallower()
         return Function(name, tuple(arguments))
 
+    def orders(self) -> tuple[tuple[Expression, bool], ...]:
+        keys: list[tuple[Expression, bool]] = []
+        while True:
+            self.term()
+            key = self.arithmetic()
+            descending = self.peek_name("asc", "desc") and self.advance().text == "desc"
+            keys.append((key, descending))
+            if not self.take(","):
+                return tuple(keys)
+
     def parameters(self) -> tuple[tuple[str, Expression], ...]:
         """`(Name=value,…)`, each name once."""
         self.expect("(")
@@ -276,7 +290,7 @@ class Parser:
             if name in found:
                 raise self.bad("a parameter is given twice, before")
             self.expect("=")
-            found[name] = self._unary()
+            found[name] = self.arithmetic_free()
             if not self.take(","):
                 break
             if self.peek(")"):
@@ -360,15 +374,6 @@ def parse(source: str, where: str) -> Expression:
 def parse_orderby(source: str, where: str) -> tuple[tuple[Expression, bool], ...]:
     """`name asc,createdon desc` as pairs of expression and whether it descends."""
     parser = Parser(source, where)
-    keys: list[tuple[Expression, bool]] = []
-    while True:
-        parser.term()
-        key = parser.arithmetic()
-        descending = False
-        if parser.peek_name("asc", "desc"):
-            descending = parser.advance().text == "desc"
-        keys.append((key, descending))
-        if not parser.take(","):
-            break
+    keys = parser.orders()
     parser.end()
-    return tuple(keys)
+    return keys

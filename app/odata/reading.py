@@ -1,0 +1,142 @@
+"""What reading a request gives: an immutable value, from which it is judged and written again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.odata.access import Access
+    from app.odata.body import Record
+    from app.odata.demands import Demand, Row
+    from app.odata.headers import RequestHeaders
+    from app.odata.json_text import Json
+    from app.odata.links import Reference
+    from app.odata.query import Query
+    from app.odata.segments import Segment
+
+
+class BodyMode(StrEnum):
+    """How a body has to be taken in, once the head is read."""
+
+    NONE = "none"
+    JSON = "json"
+    BATCH = "batch"
+    STREAM = "stream"
+    """Bytes of a file, which pass unread."""
+
+
+class Precondition(StrEnum):
+    """What a PATCH says about the row's being there."""
+
+    NOT_ASKED = "not asked"
+    """No PATCH of a row."""
+    OPEN = "open"
+    """Neither: Dataverse upserts."""
+    EXISTS = "exists"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that come back: of which type, from which sets; many or one."""
+
+    type_name: str
+    sets: tuple[str, ...]
+    collection: bool
+    selects: bool = True
+    """False where only a count or references come back: no `$select` narrows those."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """`{"value": …}`, of one column."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The rows of a bulk message."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """An action's body, or nothing."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A file's bytes, not looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Parts that Dataverse does all or none of."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request of a batch. `number` counts requests from 1, in order."""
+
+    number: int
+    reading: Reading
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    items: tuple[Part | ChangeSet, ...]
+
+    def parts(self) -> tuple[Part, ...]:
+        found: list[Part] = []
+        for item in self.items:
+            if isinstance(item, ChangeSet):
+                found.extend(item.parts)
+            else:
+                found.append(item)
+        return tuple(found)
+
+
+if TYPE_CHECKING:
+    Body = Record | Value | Reference | Targets | Parameters | Stream | Batch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request that could be read.
+
+    `accesses` are what it does whatever the row's state; an open upsert does `if_updated` or
+    `if_created` besides. `rows` are those addressed by key. `sealed_by` names the application
+    of a continuation whose seal held; nothing may be added to such a request.
+    """
+
+    method: str
+    path: tuple[Segment, ...]
+    query: Query
+    headers: RequestHeaders
+    body: Body = field(repr=False)
+    returns: Rows | None
+    accesses: tuple[Access, ...]
+    demands: tuple[Demand, ...] = ()
+    rows: tuple[Row, ...] = ()
+    precondition: Precondition = Precondition.NOT_ASKED
+    if_updated: tuple[Access, ...] = ()
+    if_created: tuple[Access, ...] = ()
+    sealed_by: str | None = None
+    seal: str | None = None
+    writes: bool = False
+    file: bool = False
+    """Headers of file transfers travel, and Accept as it is."""
+    kind: str = ""
+
+    @property
+    def batch(self) -> Batch | None:
+        return self.body if isinstance(self.body, Batch) else None
