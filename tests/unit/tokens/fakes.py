@@ -28,12 +28,12 @@ from app.errors import Misconfigured
 from app.tokens.answers import Obtained
 from app.tokens.failure import Cause, Failure
 from app.tokens.hidden import Hidden
-from app.tokens.material import Material, Registration
 from app.tokens.remedies import REMEDIES
 from app.tokens.wire import Unanswered
 
 if TYPE_CHECKING:
     from app.tokens.credentials import CredentialReader
+    from app.tokens.material import Material, Registration
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TENANT = "8b1f7a52-0000-4000-8000-000000000001"
