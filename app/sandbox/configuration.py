@@ -12,13 +12,16 @@ import yaml
 from app.sandbox.credentials import (
     ADMINISTRATOR,
     MANAGED_IDENTITY_CLIENT_ID,
+    OF_LEGACY_JOB,
     WITH_CERTIFICATE,
     WITH_SECRET,
+    YEAR,
 )
 from app.sandbox.tls import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
     from pathlib import Path
 
     from app.sandbox.run import Sandbox
@@ -73,6 +76,13 @@ _LOADED_INVOICES = {
 }
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes a value that stands twice out twice: people edit this file."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - yaml's signature
+        return True
+
+
 def write_configuration(directory: Path, sandbox: Sandbox, *, broker_url: str) -> Path:
     """Write broker.yaml, the files that it names, and keys.json; return broker.yaml.
 
@@ -81,11 +91,12 @@ def write_configuration(directory: Path, sandbox: Sandbox, *, broker_url: str) -
     directory.mkdir(parents=True, exist_ok=True)
     keys = _keys(directory / "keys.json")
     file = directory / "broker.yaml"
-    text = yaml.safe_dump(
+    text = yaml.dump(
         _configuration(directory, sandbox, keys=keys, broker_url=broker_url),
+        Dumper=_WithoutAliases,
         sort_keys=False,
         allow_unicode=True,
-        default_flow_style=False,
+        default_flow_style=None,
         width=100,
     )
     file.write_text(_HEADING + text, encoding="utf-8")
@@ -130,7 +141,12 @@ def _configuration(
                 "ca_file": ca_file,
             }
         },
-        "callers": _callers(keys, first=first, environments=tuple(sandbox.environments)),
+        "callers": _callers(
+            keys,
+            first=first,
+            environments=tuple(sandbox.environments),
+            expires=(sandbox.entra.now() + YEAR).date(),
+        ),
     }
 
 
@@ -141,6 +157,8 @@ def _applications(directory: Path, sandbox: Sandbox, *, ca_file: str) -> dict[st
             file = directory / f"{name}.secret"
             write_private(file, held.client_secret.encode())
             credential: dict[str, Any] = {"client_secret": {"file": file.name}}
+            if held.secret_expires is not None:
+                credential["expires"] = held.secret_expires.date()
         else:
             assert held.certificate is not None
             pem = _as_seen_from(directory, held.certificate.pem_file)
@@ -156,11 +174,11 @@ def _applications(directory: Path, sandbox: Sandbox, *, ca_file: str) -> dict[st
 
 
 def _callers(
-    keys: Mapping[str, str], *, first: str, environments: tuple[str, ...]
+    keys: Mapping[str, str], *, first: str, environments: tuple[str, ...], expires: date
 ) -> dict[str, Any]:
     def caller(name: str, description: str, **rights: Any) -> dict[str, Any]:
         sha256 = hashlib.sha256(keys[name].encode()).hexdigest()
-        identities: list[dict[str, Any]] = [{"api_key": {"sha256": sha256}}]
+        identities: list[dict[str, Any]] = [{"api_key": {"sha256": sha256, "expires": expires}}]
         return {"description": description, "identities": identities, **rights}
 
     callers = {
@@ -173,8 +191,8 @@ def _callers(
                     "environment": first,
                     "application": WITH_SECRET,
                     "tables": {
-                        "accounts": _copy(_READ_ACCOUNTS) | {"operations": ["read", "append_to"]},
-                        "invoices": _copy(_LOADED_INVOICES),
+                        "accounts": _READ_ACCOUNTS | {"operations": ["read", "append_to"]},
+                        "invoices": _LOADED_INVOICES,
                     },
                     "functions": ["WhoAmI"],
                     "limits": {"page_size": 10},
@@ -190,8 +208,8 @@ def _callers(
                     "environment": name,
                     "application": WITH_CERTIFICATE,
                     "tables": {
-                        "accounts": _copy(_READ_ACCOUNTS),
-                        "contacts": _copy(_READ_CONTACTS),
+                        "accounts": _READ_ACCOUNTS,
+                        "contacts": _READ_CONTACTS,
                     },
                     "functions": ["WhoAmI"],
                 }
@@ -205,9 +223,8 @@ def _callers(
             grants=[
                 {
                     "environment": first,
-                    "application": WITH_CERTIFICATE,
+                    "application": OF_LEGACY_JOB,
                     "issue_token": True,
-                    "tables": {"accounts": _copy(_READ_ACCOUNTS)},
                 }
             ],
         ),
@@ -218,11 +235,6 @@ def _callers(
         {"jwt": {"issuer": "entra", "claims": {"azp": MANAGED_IDENTITY_CLIENT_ID}}}
     )
     return callers
-
-
-def _copy(rule: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Lists of its own, or YAML would write the second use as an alias of the first."""
-    return {name: list(values) for name, values in rule.items()}
 
 
 def _as_seen_from(directory: Path, file: Path) -> str:

@@ -30,16 +30,19 @@ TENANT_ID = "8b1f7a52-3c6d-4e0f-9a1b-5d2c7e8f9012"
 
 WITH_SECRET = "erp-invoices"  # noqa: S105 - a name
 WITH_CERTIFICATE = "erp-reporting"
+OF_LEGACY_JOB = "erp-legacy"
+"""Its tokens are handed out, so it is nobody else's."""
 ADMINISTRATOR = "platform-admin"
 
 CLIENT_IDS = {
     WITH_SECRET: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e01",
     WITH_CERTIFICATE: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e02",
-    ADMINISTRATOR: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e03",
+    OF_LEGACY_JOB: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e03",
+    ADMINISTRATOR: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e0a",
 }
 MANAGED_IDENTITY_CLIENT_ID = "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e04"
 
-_YEAR = timedelta(days=365)
+YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,7 @@ class ApplicationCredentials:
     tenant_id: str
     client_id: str
     client_secret: str | None = field(default=None, repr=False)
+    secret_expires: datetime | None = None
     certificate: CertificateFiles | None = None
 
 
@@ -85,9 +89,13 @@ def make_applications(
             )
         else:
             secret = secrets.token_urlsafe(30)
-            application.secrets = (ClientSecret(value=secret, expires=now + _YEAR),)
+            application.secrets = (ClientSecret(value=secret, expires=now + YEAR),)
             credentials = ApplicationCredentials(
-                name=name, tenant_id=TENANT_ID, client_id=client_id, client_secret=secret
+                name=name,
+                tenant_id=TENANT_ID,
+                client_id=client_id,
+                client_secret=secret,
+                secret_expires=now + YEAR,
             )
         held[name] = credentials
         registered.append(application)
@@ -117,7 +125,7 @@ def certificate_files(directory: Path, *, common_name: str, now: datetime) -> Ce
     )
 
 
-def self_signed_pem(*, common_name: str, now: datetime, valid_for: timedelta = _YEAR) -> bytes:
+def self_signed_pem(*, common_name: str, now: datetime, valid_for: timedelta = YEAR) -> bytes:
     """An RSA key (PKCS#8) and its own certificate, good from an hour ago."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])

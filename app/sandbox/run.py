@@ -39,9 +39,11 @@ __all__ = [
     "Environment",
     "Sandbox",
     "SandboxOptions",
+    "Showing",
     "caller_keys",
     "running_sandbox",
     "sandbox_in_thread",
+    "serve_sandbox",
     "write_configuration",
 ]
 
@@ -193,6 +195,35 @@ def _dataverse(url: str, *, verify: VerifyToken) -> Application:
         await respond(send, json_answer({"UserId": claims["oid"], "appid": claims["appid"]}))
 
     return who_am_i
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """What someone who started the sandbox wants to see, once it runs."""
+
+    sandbox: Sandbox
+    configuration: Path
+    """For BROKER_CONFIG."""
+    keys_file: Path
+    keys: Mapping[str, str] = field(repr=False)
+    """API keys by caller."""
+
+
+async def serve_sandbox(
+    options: SandboxOptions, *, broker_url: str, show: Callable[[Showing], None]
+) -> None:
+    """Run until cancelled; `show` is called once, when everything listens and is written."""
+    async with running_sandbox(options) as sandbox:
+        directory = options.state_dir
+        configuration = write_configuration(directory, sandbox, broker_url=broker_url)
+        showing = Showing(
+            sandbox=sandbox,
+            configuration=configuration,
+            keys_file=directory / "keys.json",
+            keys=caller_keys(directory),
+        )
+        show(showing)
+        await asyncio.Event().wait()
 
 
 @contextlib.contextmanager

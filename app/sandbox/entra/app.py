@@ -94,14 +94,14 @@ class EntraApp:
         self.journal: deque[JournalEntry] = deque(maxlen=_JOURNAL_LENGTH)
         self.token_requests = 0
         """Every request that reached a token endpoint, the refused and the cut ones too."""
-        self._clock = clock
+        self.now = clock
 
     def verify(self, token: str, audience: str) -> dict[str, Any] | None:
         """The claims of a token that this Entra signed for that audience, while it is valid."""
         claims = self.keys.verified_claims(token)
         if claims is None:
             return None
-        good = tokens.is_good_for(claims, audience, public_url=self.public_url, now=self._clock())
+        good = tokens.is_good_for(claims, audience, public_url=self.public_url, now=self.now())
         return claims if good else None
 
     def issue(
@@ -114,7 +114,7 @@ class EntraApp:
         by_certificate: bool = False,
     ) -> Issued:
         """A token without any proof, for managed identities and for tests."""
-        now = self._clock()
+        now = self.now()
         lifetime = self.lifetime.draw()
         audience = audience or resource.uri
         claims = tokens.access_claims(
@@ -158,7 +158,7 @@ class EntraApp:
         try:
             tenant = self._tenant(parts[0])
         except Refused as refused:
-            return refusal_answer(refused, now=self._clock(), correlation_id=_correlation(scope))
+            return refusal_answer(refused, now=self.now(), correlation_id=_correlation(scope))
         match parts[1:]:
             case ["v2.0", ".well-known", "openid-configuration"]:
                 return json_answer(self._metadata(parts[0], tenant, v2=True))
@@ -196,9 +196,9 @@ class EntraApp:
             answer = await self._answer(scope, receive, tenant_name=tenant, v2=v2, note=note)
         except Refused as refused:
             note["code"] = refused.refusal.code
-            answer = refusal_answer(refused, now=self._clock(), correlation_id=_correlation(scope))
+            answer = refusal_answer(refused, now=self.now(), correlation_id=_correlation(scope))
         status = 0 if answer is None else answer.status
-        self.journal.append(JournalEntry(at=self._clock(), tenant=tenant, status=status, **note))
+        self.journal.append(JournalEntry(at=self.now(), tenant=tenant, status=status, **note))
         if answer is None:
             await cut(scope, receive)
         else:
@@ -233,7 +233,7 @@ class EntraApp:
             details = {"client_id": application.client_id, "name": application.name}
             raise Refused(fault.refuse_with, tenant=tenant.tenant_id, **details)
         audiences = assertion_audiences(self.public_url, tenant, asked=tenant_name)
-        proof = check_proof(request, application, audiences=audiences, now=self._clock())
+        proof = check_proof(request, application, audiences=audiences, now=self.now())
         note["proof"] = proof
         resource = tenant.resource(request.audience)
         if resource is None:

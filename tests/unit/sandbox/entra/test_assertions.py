@@ -40,7 +40,7 @@ def thumbprints(registered: RegisteredCertificate) -> dict[str, str]:
 
 
 def claims(entra: EntraApp, application: RegisteredApplication, **changes: Any) -> dict[str, Any]:
-    now = entra._clock().timestamp()
+    now = entra.now().timestamp()
     content = {
         "aud": TOKEN_ENDPOINT,
         "iss": application.client_id,
@@ -232,7 +232,7 @@ def cluster_token(
     algorithm: str = "RS256",
     **changes: Any,
 ) -> str:
-    now = int(entra._clock().timestamp())
+    now = int(entra.now().timestamp())
     content = {
         "iss": ISSUER,
         "sub": SUBJECT,
