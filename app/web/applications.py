@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import APIRouter, Path
 
 from app.errors import Unreadable
-from app.web.answers import problem_answers
+from app.web.openapi.answers import problem_answers
 from app.web.roles import Operator  # noqa: TC001
 from app.web.views import ApplicationList, ApplicationView, Forgotten
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.audit import query as asked
 from app.audit.record import Record  # noqa: TC001
 from app.errors import Unreadable
-from app.web.answers import EXAMPLE_REQUEST_ID, problem_answers
+from app.web.openapi.answers import EXAMPLE_REQUEST_ID, problem_answers
 from app.web.roles import Auditor  # noqa: TC001
 from app.web.views import Decision, IdentityKind, Operation, View
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastapi import APIRouter
 
-from app.web.answers import problem_answers
+from app.web.openapi.answers import problem_answers
 from app.web.roles import Caller, Operator  # noqa: TC001
 from app.web.views import (
     CallerList,

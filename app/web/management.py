@@ -14,11 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.errors import BrokerError, Unreadable
-from app.web.answers import problem_answers
 from app.web.applications import ApplicationAddresses
 from app.web.asgi import HEAD_KEY
 from app.web.audit import AuditAddresses
 from app.web.callers import CallerAddresses
+from app.web.openapi.answers import problem_answers
 from app.web.policy import PolicyAddresses
 from app.web.problems import PROBLEMS, problem
 from app.web.recorded import REASON_KEY, Recorded
@@ -111,7 +111,14 @@ class DescriptionAddresses:
             summary="This document",
             response_class=Response,
             responses={
-                200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+                200: {
+                    "content": {
+                        "application/json": {
+                            "schema": {"type": "object"},
+                            "example": {"openapi": "3.1.0"},
+                        }
+                    }
+                },
                 **problem_answers(),
             },
         )

@@ -35,6 +35,7 @@ OAUTH_ERRORS: Final[dict[str, str]] = {
     "too-many-concurrent": "temporarily_unavailable",
     "token-unavailable": "temporarily_unavailable",
     "schema-unavailable": "temporarily_unavailable",
+    "key-vault-unavailable": "temporarily_unavailable",
     "issuer-unavailable": "temporarily_unavailable",
     "upstream-busy": "temporarily_unavailable",
     "record-unavailable": "temporarily_unavailable",

@@ -7,7 +7,7 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from app.identity.caller import Caller as Known  # noqa: TC001
-from app.web.answers import problem_answers
+from app.web.openapi.answers import problem_answers
 from app.web.roles import Caller  # noqa: TC001
 from app.web.views import ExplainRequest, Explanation
 

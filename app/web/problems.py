@@ -76,6 +76,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "upstream-broke": Problem(502, "The upstream service broke off"),
     "upstream-malformed": Problem(502, "The upstream service answered what cannot be passed on"),
     "upstream-refused-token": Problem(502, "Dataverse refused the broker's token"),
+    "key-vault-unavailable": Problem(503, "The key vault cannot be asked"),
     "issuer-unavailable": Problem(503, "The issuer of the caller's token cannot be asked"),
     "upstream-busy": Problem(503, "Too many requests are on their way to Dataverse"),
     "record-unavailable": Problem(503, "The audit record cannot be kept"),

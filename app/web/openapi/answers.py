@@ -39,11 +39,11 @@ def problem_answers(*codes: str) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": "; ".join(PROBLEMS[code].title for code in named),
-            "headers": _headers(status),
+            "headers": problem_headers(status),
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/ProblemDocument"},
-                    "examples": {code: {"value": example_problem(code)} for code in named},
+                    "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in named},
                 }
             },
         }
@@ -62,15 +62,46 @@ def example_problem(code: str) -> dict[str, Any]:
     }
 
 
-def _headers(status: int) -> dict[str, Any]:
+def problem_headers(status: int) -> dict[str, Any]:
+    """The headers that an error of this status brings, whatever form its body has."""
     headers = dict(BROKER_HEADERS)
-    if status == 401:
-        headers["WWW-Authenticate"] = {
-            "schema": {"type": "string"},
-            "example": 'Bearer realm="dataverse-token-broker"',
-        }
-    if status in {429, 503}:
-        headers["Retry-After"] = {"schema": {"type": "integer"}, "example": 5}
-    if status == 405:
-        headers["Allow"] = {"schema": {"type": "string"}, "example": "GET"}
+    for name, where in _BY_STATUS.items():
+        if status in where:
+            headers[name] = {"$ref": f"#/components/headers/{name}"}
     return headers
+
+
+_BY_STATUS: Final = {
+    "WWW-Authenticate": frozenset({401}),
+    "Allow": frozenset({405}),
+    "Retry-After": frozenset({429, 503}),
+}
+
+HEADER_COMPONENTS: Final[dict[str, Any]] = {
+    "Broker-Request-Id": {
+        "description": "finds the audit record of this request",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": EXAMPLE_REQUEST_ID,
+    },
+    "Broker-Decision": {
+        "description": "`allowed`: the answer to what was asked; `refused` and `error`: the "
+        "broker's own word",
+        "schema": {"type": "string", "enum": ["allowed", "refused", "error"]},
+        "example": "allowed",
+    },
+    "WWW-Authenticate": {
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="dataverse-token-broker"',
+    },
+    "Allow": {"schema": {"type": "string"}, "example": "GET"},
+    "Retry-After": {
+        "description": "seconds",
+        "schema": {"type": "integer"},
+        "example": 5,
+    },
+}
+
+
+def example_components() -> dict[str, Any]:
+    """One example for each code, for the answers to refer to."""
+    return {code: {"value": example_problem(code)} for code in PROBLEMS}
