@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.sandbox import credentials, servers
 from app.sandbox.configuration import BROKER_AUDIENCE, caller_keys, write_configuration
+from app.sandbox.control import PREFIX as CONTROL_PREFIX
+from app.sandbox.control import ControlApp
 from app.sandbox.entra.app import Clock, EntraApp, utc_now
 from app.sandbox.entra.directory import Directory, Resource, Tenant
 from app.sandbox.entra.tokens import Lifetime
@@ -120,7 +122,15 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
         vault = _key_vault(entra, tenant, clock=options.clock)
         identities = (tenant.applications[credentials.MANAGED_IDENTITY_CLIENT_ID],)
         managed_identity = ManagedIdentityApp(entra=entra, tenant=tenant, assigned=identities)
-        front = _front(entra, vault=vault, managed_identity=managed_identity)
+        control = ControlApp(
+            entra=entra,
+            befalls={
+                "entra": entra.faults,
+                "key-vault": vault.faults,
+                "managed-identity": managed_identity.faults,
+            },
+        )
+        front = _front(entra, vault=vault, managed_identity=managed_identity, control=control)
         secure: list[tuple[Application, socket.socket]] = [(front, entra_socket)]
         environments = {}
         for name, port in options.environment_ports.items():
@@ -169,7 +179,11 @@ def _key_vault(entra: EntraApp, tenant: Tenant, *, clock: Clock) -> KeyVaultApp:
 
 
 def _front(
-    entra: EntraApp, *, vault: KeyVaultApp, managed_identity: ManagedIdentityApp
+    entra: EntraApp,
+    *,
+    vault: KeyVaultApp,
+    managed_identity: ManagedIdentityApp,
+    control: ControlApp,
 ) -> Application:
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -177,6 +191,8 @@ def _front(
             await managed_identity(scope, receive, send)
         elif path.startswith(("/secrets/", "/certificates/", "/keys/")):
             await vault(scope, receive, send)
+        elif path.startswith(CONTROL_PREFIX):
+            await control(scope, receive, send)
         else:
             await entra(scope, receive, send)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from app.sandbox.entra.refusals import CATALOGUE
 from app.sandbox.exchange import Answer, json_answer
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ def garbage(body: bytes = b'{"token_type":"Bearer"', *, times: int | None = None
 
 
 def refused(code: int, *, times: int | None = None, client_id: str | None = None) -> Fault:
-    """7000222: the secret has expired; 7000215: it is wrong; 7000112: disabled; and so on."""
+    """7000222: the secret has expired; 7000215: it is wrong; 7000112: disabled; and so on.
+
+    Raises `ValueError` for a code that the catalogue does not have.
+    """
+    if code not in CATALOGUE:
+        raise ValueError(f"AADSTS{code} is not in the catalogue")
     return Fault(refuse_with=code, times=times, client_id=client_id)
 
 
