@@ -130,7 +130,12 @@ class Journal:
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._incoming: deque[_Waiting] = deque()
+        # Rung once a batch, not once a record: when the writer sleeps and enough have come.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep = False
+        self._wanted = 1
+        self._stopping = False
         # The loop's side: in order of arrival, those at the front may be done already.
         self._waiting: deque[_Waiting] = deque()
         self._watch: asyncio.TimerHandle | None = None
@@ -188,7 +193,10 @@ class Journal:
             return future
         item = _Waiting(encode(record), future, time.monotonic())
         self._waiting.append(item)
-        self._queue.put(item)
+        self._incoming.append(item)
+        if self._asleep and len(self._incoming) >= self._wanted:
+            self._asleep = False
+            self._bell.put(None)
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline_s, self._give_up_on_overdue)
         return future
@@ -221,7 +229,8 @@ class Journal:
         """Store what waits, then a final checkpoint. Gives up after the deadline."""
         if self._thread is None:
             return
-        self._queue.put(None)
+        self._stopping = True
+        self._bell.put(None)
         await asyncio.to_thread(self._thread.join, self._deadline_s)
         # What the thread's last call_soon_threadsafe left is handled before we go on.
         await asyncio.sleep(0)
@@ -334,33 +343,41 @@ class Journal:
         return made[-1]
 
     def _flush_next(self) -> bool:
-        """Store the next batch, or see to checkpoint and room. False when told to stop."""
-        try:
-            item = self._queue.get(timeout=TICK_S)
-        except queue.Empty:
+        """Store the next batch, or see to checkpoint and room. False when there is no more."""
+        if self._last_batch >= LOADED_BATCH:
+            # Those who were just answered are on their way back: wait for as many, a little.
+            gap_s = self._flushed_at + GAP_S - time.monotonic()
+            self._sleep_until(self._last_batch, gap_s)
+        self._last_batch = 0
+        if not self._sleep_until(1, TICK_S):
+            if self._stopping:
+                return False
             self._attempt(self._tick)
             return True
-        if item is None:
-            return False
-        if self._last_batch >= LOADED_BATCH:
-            rest_s = self._flushed_at + GAP_S - time.monotonic()
-            if rest_s > 0:
-                time.sleep(rest_s)
-        batch, running = [item], True
-        while len(batch) < BATCH_MAX:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                running = False
-                break
-            batch.append(item)
+        incoming = self._incoming
+        batch = [incoming.popleft() for _ in range(min(len(incoming), BATCH_MAX))]
         why = self._attempt(lambda: self._flush(batch))
         self._on_loop(self._settle, batch, why)
-        if time.monotonic() >= self._tick_at:
+        if time.monotonic() >= self._tick_at and why is None:
             self._attempt(self._tick)
-        return running
+        return True
+
+    def _sleep_until(self, wanted: int, timeout_s: float) -> bool:
+        """Until so many wait, or the time is over: whether anybody waits then."""
+        until = time.monotonic() + timeout_s
+        self._wanted = wanted
+        while len(self._incoming) < wanted and not self._stopping:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                break
+            # First asleep, then a last look: whoever comes in between rings.
+            self._asleep = True
+            if len(self._incoming) < wanted:
+                # A bell that was left from before only brings us round once more.
+                with contextlib.suppress(queue.Empty):
+                    self._bell.get(timeout=left_s)
+            self._asleep = False
+        return bool(self._incoming)
 
     def _flush(self, batch: list[_Waiting]) -> None:
         # Whose request was refused already is not written: the record would claim an intent.
@@ -433,16 +450,15 @@ class Journal:
     def _refuse_for(self, wait_s: float) -> bool:
         """Refuse what still comes, until it is time to try the store again."""
         until = time.monotonic() + wait_s
-        while (left := until - time.monotonic()) > 0:
-            try:
-                item = self._queue.get(timeout=left)
-            except queue.Empty:
-                break
-            if item is None:
-                return False
-            self._lost += 1
-            self._on_loop(self._settle, [item], self._failure)
-        return True
+        while not self._stopping and (left_s := until - time.monotonic()) > 0:
+            self._sleep_until(1, left_s)
+            batch = list(self._incoming)
+            for _ in batch:
+                self._incoming.popleft()
+            self._lost += len(batch)
+            if batch:
+                self._on_loop(self._settle, batch, self._failure)
+        return not self._stopping
 
     def _finish(self) -> None:
         if self._head is not None:

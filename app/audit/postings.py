@@ -8,18 +8,19 @@ are asked together are sets that are cut. What is newer than the last full block
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from array import array
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from app.audit.query import Query, accesses_of
-from app.audit.record import OUTCOME_PREFIX, Record, decode, is_record, record_id
+from app.audit.record import OUTCOME_PREFIX, is_record, record_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from app.audit.query import Query
 
 BLOCK_BITS: Final = 12
 BLOCK_ROWS: Final = 1 << BLOCK_BITS
@@ -51,6 +52,47 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     closed: list[str]
 
 
+class _Access(msgspec.Struct, frozen=True):
+    table: str
+    operation: str
+
+
+class _Part(msgspec.Struct, frozen=True):
+    accesses: tuple[_Access, ...] = ()
+
+
+class _Indexed(msgspec.Struct, frozen=True):
+    """Of a record's bytes, only what the index wants to know."""
+
+    id: str
+    time: str
+    action: str
+    decision: str
+    caller: str | None = None
+    environment: str | None = None
+    application: str | None = None
+    accesses: tuple[_Access, ...] = ()
+    status: int | None = None
+    request_id: str | None = None
+    parts: tuple[_Part, ...] = ()
+
+
+class Shape(NamedTuple):
+    """What many records of a block have in common."""
+
+    action: str
+    decision: str
+    caller: str | None
+    environment: str | None
+    application: str | None
+    status: int | None
+    accesses: tuple[_Access, ...]
+    parts: tuple[_Part, ...]
+
+
+_read = msgspec.json.Decoder(_Indexed).decode
+
+
 def block_of(row: int) -> int:
     return row >> BLOCK_BITS
 
@@ -65,28 +107,23 @@ def block_rows(number: int) -> tuple[int, int]:
 
 
 def key_of(text: str) -> int:
-    """64 bits that stand for an id; as SQL knows integers, with a sign."""
-    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    """32 bits that stand for an id. Others may have the same: look at what is found."""
+    return zlib.crc32(text.encode("utf-8", "replace"))
 
 
-def terms_of(record: Record) -> Iterator[str]:
-    """What a record can be found by. A term may come twice."""
-    yield ANY
-    yield f"action={record.action}"
-    yield f"decision={record.decision}"
-    if record.caller is not None:
-        yield f"caller={record.caller}"
-    if record.environment is not None:
-        yield f"environment={record.environment}"
-    if record.application is not None:
-        yield f"application={record.application}"
-    if record.status is not None:
-        yield f"status={record.status}"
-    for access in accesses_of(record):
-        yield f"table={access.table}"
-        yield f"operation={access.operation}"
-        yield f"access={access.operation} {access.table}"
+def terms_of(shape: Shape) -> set[str]:
+    """What a record can be found by."""
+    terms = {ANY, f"action={shape.action}", f"decision={shape.decision}"}
+    for name in ("caller", "environment", "application", "status"):
+        value = getattr(shape, name)
+        if value is not None:
+            terms.add(f"{name}={value}")
+    accesses = [*shape.accesses, *(access for part in shape.parts for access in part.accesses)]
+    for access in accesses:
+        terms.add(f"table={access.table}")
+        terms.add(f"operation={access.operation}")
+        terms.add(f"access={access.operation} {access.table}")
+    return terms
 
 
 def terms_asked(query: Query) -> list[str]:
@@ -107,28 +144,45 @@ def terms_asked(query: Query) -> list[str]:
 
 def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
     """Index a block's entries, given as row and body in the order of rows."""
-    places: dict[str, list[int]] = {}
+    first_row, _ = block_rows(number)
+    places: dict[Shape, list[int]] = {}
     moments: list[tuple[int, int]] = []
+    minutes: dict[str, int] = {}
     keys: list[tuple[int, int]] = []
     opened: dict[str, int] = {}
     closed: list[str] = []
-    first_row, _ = block_rows(number)
     for row, body in rows:
-        if not is_record(body):
-            continue
         if not body.startswith(OUTCOME_PREFIX):
-            opened[record_id(body)] = row
+            if is_record(body):
+                opened[record_id(body)] = row
             continue
-        record = decode(body)
-        if opened.pop(record.id, None) is None:
-            closed.append(record.id)
+        found = _read(body)
+        if opened.pop(found.id, None) is None:
+            closed.append(found.id)
         place = row - first_row
-        moments.append((place, epoch_ms(record.time)))
-        for term in set(terms_of(record)):
-            places.setdefault(term, []).append(place)
-        keys.append((key_of(record.id), row))
-        if record.request_id is not None and record.request_id != record.id:
-            keys.append((key_of(record.request_id), row))
+        shape = Shape(
+            found.action,
+            found.decision,
+            found.caller,
+            found.environment,
+            found.application,
+            found.status,
+            found.accesses,
+            found.parts,
+        )
+        # A block has few shapes: their terms are made once, at the end.
+        if shape in places:
+            places[shape].append(place)
+        else:
+            places[shape] = [place]
+        moments.append((place, _epoch_ms(found.time, minutes)))
+        keys.append((key_of(found.id), row))
+        if found.request_id is not None and found.request_id != found.id:
+            keys.append((key_of(found.request_id), row))
+    sets: dict[str, list[int]] = {}
+    for shape, found_at in places.items():
+        for term in terms_of(shape):
+            sets.setdefault(term, []).extend(found_at)
     first_time = min((moment for _, moment in moments), default=0)
     times = array("I", [_NO_TIME]) * BLOCK_ROWS
     for place, moment in moments:
@@ -138,7 +192,7 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
         first_time=first_time,
         last_time=max((moment for _, moment in moments), default=0),
         times=times.tobytes(),
-        postings={term: pack(found) for term, found in places.items()},
+        postings={term: pack(found_at) for term, found_at in sets.items()},
         keys=keys,
         opened=opened,
         closed=closed,
@@ -187,9 +241,13 @@ def within(
     return (row for row in rows if low <= offsets[row & (BLOCK_ROWS - 1)] <= high)
 
 
-def epoch_ms(time: str) -> int:
-    """A record's time in milliseconds since 1970; 0 for what is no time."""
+def _epoch_ms(time: str, minutes: dict[str, int]) -> int:
+    """A timestamp in milliseconds since 1970; 0 for what is none. Remembers the minutes."""
     try:
-        return int(datetime.fromisoformat(time).timestamp() * 1000)
+        minute = minutes.get(time[:16])
+        if minute is None:
+            moment = datetime.fromisoformat(time[:16] + "Z")
+            minute = minutes[time[:16]] = int(moment.timestamp()) * 1000
+        return minute + int(time[17:19]) * 1000 + int(time[20:23])
     except ValueError:
         return 0

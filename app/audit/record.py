@@ -42,8 +42,10 @@ NAME_MAX: Final = 128
 ITEMS_MAX: Final = 1000
 """Accesses of a record, columns of an access, parts of a batch (Dataverse takes 1,000)."""
 
-_SMALL_BYTES: Final = 1024
+_SMALL_BYTES: Final = 2048
 """A record this small needs no cutting, whatever stands in it."""
+
+_MARK_BYTES: Final = MARK.encode()
 
 
 class TableAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,8 +124,13 @@ def encode(record: Record) -> bytes:
         body = _encode(record)
     except UnicodeEncodeError:  # half a surrogate pair
         return _encode(_cleaned(record))
-    # JSON escapes what is not harmless ASCII, DEL excepted: most records pass on one look.
-    if len(body) <= _SMALL_BYTES and body.isascii() and b"\\" not in body and b"\x7f" not in body:
+    # JSON escapes the control characters of ASCII, DEL excepted: most records pass on one look.
+    if (
+        len(body) <= _SMALL_BYTES
+        and b"\\" not in body
+        and b"\x7f" not in body
+        and (body.isascii() or body.replace(_MARK_BYTES, b"").isascii())
+    ):
         return body
     return _encode(_cleaned(record))
 

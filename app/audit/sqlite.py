@@ -103,7 +103,9 @@ class SqliteStore:
         values: list[Any] = []
         for entry in entries:
             values += (self._writer(connection, entry.writer), entry.seq, entry.body, entry.hash)
-        connection.execute(_insert_rows(len(entries)), values)
+        connection.execute(
+            insert_rows("entries (writer, seq, body, hash)", 4, len(entries)), values
+        )
 
     def _writer(self, connection: sqlite3.Connection, name: str) -> int:
         number = self._writers.get(name)
@@ -178,9 +180,10 @@ def heads(connection: sqlite3.Connection) -> list[Head]:
 
 
 @cache
-def _insert_rows(count: int) -> str:
-    rows = ", ".join(["(?, ?, ?, ?)"] * count)
-    return f"INSERT INTO entries (writer, seq, body, hash) VALUES {rows}"  # noqa: S608 - marks
+def insert_rows(into: str, columns: int, rows: int) -> str:
+    """One INSERT of several rows: `into` is a table of ours, perhaps with its columns."""
+    row = "(" + ", ".join("?" * columns) + ")"
+    return f"INSERT INTO {into} VALUES " + ", ".join([row] * rows)  # noqa: S608 - marks only
 
 
 @contextlib.contextmanager

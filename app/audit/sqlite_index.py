@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from app.audit import postings
-from app.audit.sqlite import transaction
+from app.audit.sqlite import ROWS_MAX, insert_rows, transaction
 
 if TYPE_CHECKING:
     import sqlite3
     import threading
     from collections.abc import Iterator
 
-_SLICE: Final = 256
-"""Rows that are read in one go, between which the event loop gets its turn."""
+_SLICE: Final = 32
+"""Rows that are read in one go: some 0.1 ms, after which others have their turn."""
+
+_PAUSE_S: Final = 0.00005
+"""A sleep of nothing would have the GIL back before anybody else could take it."""
 
 
 def advance(connection: sqlite3.Connection, turn: threading.Lock) -> bool:
@@ -56,10 +60,10 @@ def _store(connection: sqlite3.Connection, block: postings.Block, last_row: int)
             "SELECT text, term FROM terms WHERE text IN (SELECT value FROM json_each(?))", (texts,)
         )
     )
-    connection.executemany(
-        "INSERT INTO postings VALUES (?, ?, ?)",
-        [(numbers[text], block.number, rows) for text, rows in block.postings.items()],
-    )
+    values = [(numbers[text], block.number, rows) for text, rows in block.postings.items()]
+    for start in range(0, len(values), ROWS_MAX):
+        some = values[start : start + ROWS_MAX]
+        connection.execute(insert_rows("postings", 3, len(some)), list(chain(*some)))
     connection.execute(
         "INSERT OR IGNORE INTO keys"
         " SELECT ?, value ->> 0, value ->> 1 FROM json_each(?) ORDER BY 2",
@@ -69,9 +73,9 @@ def _store(connection: sqlite3.Connection, block: postings.Block, last_row: int)
         "DELETE FROM open_intents WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(block.closed),),
     )
-    connection.executemany(
-        "INSERT OR IGNORE INTO open_intents VALUES (?, ?)",
-        [(row, id_) for id_, row in block.opened.items()],
+    connection.execute(
+        "INSERT OR IGNORE INTO open_intents SELECT value, key FROM json_each(?)",
+        (json.dumps(block.opened),),
     )
     connection.execute("UPDATE state SET value = ? WHERE name = 'indexed'", (last_row,))
 
@@ -82,7 +86,7 @@ def _rows(connection: sqlite3.Connection, first: int, last: int) -> Iterator[tup
             "SELECT row, body FROM entries WHERE row BETWEEN ? AND ? ORDER BY row",
             (start, min(start + _SLICE - 1, last)),
         ).fetchall()
-        time.sleep(0)
+        time.sleep(_PAUSE_S)
 
 
 def _indexed(connection: sqlite3.Connection) -> int:
