@@ -40,6 +40,7 @@ CLIENT_IDS = {
     OF_LEGACY_JOB: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e03",
     ADMINISTRATOR: "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e0a",
 }
+MANAGED_IDENTITY = "managed-identity"
 MANAGED_IDENTITY_CLIENT_ID = "5c2e9d10-7f3a-4b8c-8d6e-1a2b3c4d5e04"
 
 YEAR = timedelta(days=365)
@@ -100,7 +101,7 @@ def make_applications(
         held[name] = credentials
         registered.append(application)
     registered.append(
-        RegisteredApplication(client_id=MANAGED_IDENTITY_CLIENT_ID, name="managed-identity")
+        RegisteredApplication(client_id=MANAGED_IDENTITY_CLIENT_ID, name=MANAGED_IDENTITY)
     )
     return held, tuple(registered)
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,7 @@ from app.sandbox.control import ControlApp
 from app.sandbox.entra.app import Clock, EntraApp, utc_now
 from app.sandbox.entra.directory import Directory, Resource, Tenant
 from app.sandbox.entra.tokens import Lifetime
-from app.sandbox.exchange import Application, Receive, Scope, Send, header, json_answer, respond
+from app.sandbox.environments import Environment, make_environment
 from app.sandbox.keyvault import RESOURCE as VAULT_RESOURCE
 from app.sandbox.keyvault import KeyVaultApp
 from app.sandbox.managed_identity import APP_SERVICE_PATH, IMDS_PATH, ManagedIdentityApp
@@ -33,9 +31,12 @@ from app.sandbox.tls import server_identity
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from app.sandbox.credentials import ApplicationCredentials
+    from app.sandbox.dataverse.app import DataverseApp
+    from app.sandbox.dataverse.protection import Limits
+    from app.sandbox.exchange import Application, Receive, Scope, Send
 
 __all__ = [
     "Environment",
@@ -49,8 +50,6 @@ __all__ = [
     "write_configuration",
 ]
 
-VerifyToken = Callable[[str], "dict[str, Any] | None"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
@@ -60,14 +59,10 @@ class SandboxOptions:
     entra_port: int = 0
     environment_ports: Mapping[str, int] = field(default_factory=lambda: {"contoso": 0})
     lifetime: Lifetime = field(default_factory=Lifetime)
+    """Of tokens; as Entra draws it by itself."""
+    limits: Limits | None = None
+    """Of each environment's service protection; none by itself."""
     clock: Clock = utc_now
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    name: str
-    url: str
-    app: Application
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +92,7 @@ class Sandbox:
         return next(iter(self.environments.values())).url
 
     @property
-    def dataverse(self) -> Application:
+    def dataverse(self) -> DataverseApp:
         return next(iter(self.environments.values())).app
 
 
@@ -137,9 +132,11 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
             listener = sockets.enter_context(servers.listen(port))
             url = servers.address(listener)
             tenant.add_resource(Resource(uri=url))
-            app = _dataverse(url, verify=functools.partial(entra.verify, audience=url))
-            environments[name] = Environment(name=name, url=url, app=app)
-            secure.append((app, listener))
+            environment = make_environment(
+                name=name, url=url, entra=entra, tenant=tenant, limits=options.limits
+            )
+            environments[name] = environment
+            secure.append((environment.app, listener))
         async with (
             servers.serving(*secure, context=identity.server_context()),
             servers.serving((managed_identity, plain_socket), context=None),
@@ -197,20 +194,6 @@ def _front(
             await entra(scope, receive, send)
 
     return front
-
-
-def _dataverse(url: str, *, verify: VerifyToken) -> Application:
-    async def who_am_i(scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answers whoever holds a token for this environment."""
-        kind, _, token = (header(scope, "authorization") or "").partition(" ")
-        claims = verify(token) if kind.lower() == "bearer" else None
-        if claims is None:
-            challenge = (("www-authenticate", f"Bearer resource_id={url}/"),)
-            await respond(send, json_answer({}, status=401, headers=challenge))
-            return
-        await respond(send, json_answer({"UserId": claims["oid"], "appid": claims["appid"]}))
-
-    return who_am_i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
