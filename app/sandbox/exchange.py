@@ -16,6 +16,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CUT = "sandbox.cut"
 """The ASGI extension with which the sandbox's own servers let an application reset."""
 
+WRITE = "sandbox.write"
+"""The one with which they let it write bytes past the framing that was promised."""
+
 _BODY_BYTES_MAX = 1024 * 1024
 
 
@@ -94,3 +97,14 @@ async def cut(scope: Scope, receive: Receive) -> None:
     # returns without an answer.
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def write_raw(scope: Scope, data: bytes) -> None:
+    """Put bytes on the wire as they are; before the last body message, which ends the exchange.
+
+    Raises `ConnectionCut` where the server has no such means, in tests without sockets.
+    """
+    write = scope.get("extensions", {}).get(WRITE)
+    if write is None:
+        raise ConnectionCut
+    write(data)

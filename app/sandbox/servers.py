@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+import struct
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.sandbox.exchange import CUT
+from app.sandbox.exchange import CUT, WRITE
 
 if TYPE_CHECKING:
     import ssl
@@ -25,12 +26,24 @@ _GOODBYE_S = 0.05
 """An idle client has this long to answer TLS's close; most pools only notice at their next use."""
 
 
-class _CuttableProtocol(HttpToolsProtocol):
-    """Lets an application reset its connection, which ASGI has no word for."""
+class _UnrulyProtocol(HttpToolsProtocol):
+    """Lets an application break HTTP, which ASGI has no words for."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {CUT: self.transport.abort}  # type: ignore[dict-item,typeddict-item,unused-ignore]
+        extensions: dict[str, Any] = {CUT: self._reset, WRITE: self.transport.write}
+        self.scope["extensions"] = extensions
+
+    def _reset(self) -> None:
+        """A real RST where nothing was sent yet.
+
+        In mid-answer only the end of TCP, without TLS's goodbye: a RST would take back from the
+        peer what it has not read yet.
+        """
+        if not self.cycle.response_started:
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def shutdown(self) -> None:
         # A second close() would take asyncio's TLS transport the means to abort.
@@ -108,7 +121,7 @@ def _server(application: Application, context: ssl.SSLContext | None) -> _Server
 
     config = uvicorn.Config(
         until_cancelled,
-        http=_CuttableProtocol,
+        http=_UnrulyProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
