@@ -22,11 +22,12 @@ from app.odata.json_text import Json, read_json
 from app.odata.links import Reference, read_reference
 from app.odata.media import is_json
 from app.odata.place import Kind
-from app.odata.reading import Body, Parameters, Precondition, Reading, Rows, Stream, Targets, Value
+from app.odata.reading import Parameters, Precondition, Reading, Rows, Stream, Targets, Value
 from app.odata.rows import address, key_columns, referenced
 
 if TYPE_CHECKING:
     from app.odata.read import Head
+    from app.odata.reading import Body
     from app.odata.resolve import Scope
 
 _NONE: frozenset[str] = frozenset()

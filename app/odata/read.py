@@ -39,6 +39,7 @@ class Bounds:
     """A grant's limits, as far as reading needs them."""
 
     expand_depth: int = 3
+    page_size: int = 5000
     batch_parts: int = 1000
     body_bytes: int = 16 * 1024 * 1024
 
@@ -116,6 +117,7 @@ class RequestReader:
         read = read_headers(headers, part=part)
         path = tuple(read_segment(s) for s in at.segments)
         query, seal = read_options(at.options)
+        _bound_page(query, self.bounds.page_size)
         sealed_by = self._sealed_by(at, query, seal)
         found = Findings()
         resolver = Resolver(
@@ -154,6 +156,21 @@ class RequestReader:
                 " begin again with the first page",
             )
         return application
+
+
+def _bound_page(query: Query, page_size: int) -> None:
+    asked = [query.top or 0]
+    if query.fetch is not None:
+        asked += [int(query.fetch.root.get(n) or 0) for n in ("count", "top")]
+    pending = list(query.expand)
+    while pending:
+        item = pending.pop()
+        asked.append(item.query.top or 0)
+        pending.extend(item.query.expand)
+    if max(asked) > page_size:
+        raise Unreadable(
+            "limit-exceeded", f"more than this grant's {page_size} rows a page: use paging"
+        )
 
 
 def _shown(method: str) -> str:

@@ -1,0 +1,209 @@
+"""Decide: grant and reading in, allowed (with what to send) or refused (with why) out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from app.odata.reading import Batch, ChangeSet, Part, Precondition, Reading
+from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
+from app.policy.judge import judge_accesses, judge_demand
+from app.policy.narrow import Narrower
+
+if TYPE_CHECKING:
+    from app.odata.access import Access
+    from app.odata.headers import RequestHeaders
+    from app.policy.grants import Grant
+
+
+def decide(grant: Grant, reading: Reading) -> Decision:
+    """Every access granted, every demand met: allowed. Pure, and the same every time."""
+    impersonation = _impersonation(grant, reading)
+    if isinstance(impersonation, Refuse):
+        return impersonation
+    batch = reading.batch
+    if batch is not None:
+        return _decide_batch(grant, reading, batch, impersonation)
+    if not grant.enforce:
+        missing = tuple(_missing(grant, reading))
+        return Allow(reading, caller_object_id=impersonation, shadow=missing)
+    return _decide_one(grant, reading, impersonation, part=0)
+
+
+def _decide_one(
+    grant: Grant, reading: Reading, caller_object_id: str | None, *, part: int
+) -> Decision:
+    missing = _missing(grant, reading)
+    if missing:
+        return Refuse(tuple(missing))
+    closed = _close_upsert(grant, reading)
+    narrowed = _narrow(grant, closed)
+    if reading.sealed_by is not None and narrowed.query != reading.query:
+        return Refuse(
+            (Missing("the grant has changed since this continuation was handed out: begin again"),)
+        )
+    return Allow(narrowed, _look_ups(grant, closed, part), caller_object_id)
+
+
+def _decide_batch(
+    grant: Grant, reading: Reading, batch: Batch, caller_object_id: str | None
+) -> Decision:
+    """One refused part refuses the batch; every one that is refused is named."""
+    refused: list[Missing] = []
+    shadow: list[Missing] = []
+    look_ups: list[LookUp] = []
+    decided: dict[int, Reading] = {}
+    for part in batch.parts():
+        acting = _impersonation(grant, part.reading)
+        if isinstance(acting, Refuse):
+            return Refuse(_in_part(acting.missing, part.number), acting.code)
+        if not grant.enforce:
+            shadow.extend(_in_part(_missing(grant, part.reading), part.number))
+            decided[part.number] = part.reading
+            continue
+        decision = _decide_one(grant, part.reading, None, part=part.number)
+        if isinstance(decision, Refuse):
+            refused.extend(_in_part(decision.missing, part.number))
+            continue
+        look_ups.extend(decision.look_ups)
+        decided[part.number] = decision.reading
+    if refused:
+        return Refuse(tuple(refused))
+    return Allow(
+        replace(reading, body=_rebuilt(batch, decided)),
+        tuple(look_ups),
+        caller_object_id,
+        tuple(shadow),
+    )
+
+
+def _in_part(missing: tuple[Missing, ...] | list[Missing], number: int) -> tuple[Missing, ...]:
+    return tuple(replace(m, says=f"part {number}: {m.says}", part=number) for m in missing)
+
+
+def _rebuilt(batch: Batch, decided: dict[int, Reading]) -> Batch:
+    def part(old: Part) -> Part:
+        return replace(old, reading=decided[old.number])
+
+    return Batch(
+        tuple(
+            ChangeSet(tuple(part(p) for p in item.parts))
+            if isinstance(item, ChangeSet)
+            else part(item)
+            for item in batch.items
+        )
+    )
+
+
+# ------------------------------------------------------------ impersonation
+
+
+def _impersonation(grant: Grant, reading: Reading) -> str | Refuse | None:
+    """Whom Dataverse shall take the caller for; refused, not dropped, where not granted:
+    the call would run with more rights than was asked for.
+    """
+    headers: RequestHeaders = reading.headers
+    if headers.caller_id is not None:
+        return Refuse(
+            (Missing("MSCRMCallerID is not granted: impersonation is by CallerObjectId"),),
+            "impersonation-refused",
+        )
+    asked = headers.caller_object_id
+    if asked is None:
+        return grant.impersonate_as
+    if asked.lower() in grant.caller_ids:
+        return asked.lower()
+    return Refuse(
+        (Missing("the CallerObjectId that is asked for is not granted"),), "impersonation-refused"
+    )
+
+
+# ------------------------------------------------------------------ missing
+
+
+def _missing(grant: Grant, reading: Reading) -> list[Missing]:
+    missing = judge_accesses(grant, reading.accesses)
+    for demand in reading.demands:
+        found = judge_demand(grant, demand)
+        if found is not None:
+            missing.append(found)
+    if reading.precondition is Precondition.OPEN:
+        missing.extend(_missing_upsert(grant, reading))
+    return missing
+
+
+def _missing_upsert(grant: Grant, reading: Reading) -> list[Missing]:
+    """An open upsert is closed to the half that the caller holds; holding none, both miss."""
+    updates, creates = reading.if_updated, reading.if_created
+    may_update = all(_holds(grant, a) for a in updates)
+    may_create = all(_holds(grant, a) for a in creates) and not _filtered(grant, creates)
+    if may_update and may_create:
+        return judge_accesses(grant, (*updates, *creates))
+    if may_update or not may_create:
+        return judge_accesses(grant, updates)
+    return judge_accesses(grant, creates)
+
+
+def _holds(grant: Grant, access: Access) -> bool:
+    rights = grant.rights(access.table)
+    return rights is not None and access.operation in rights.operations
+
+
+def _filtered(grant: Grant, accesses: tuple[Access, ...]) -> bool:
+    """Nobody upserts in a filtered table: a PATCH there is an update."""
+    return any(grant.filter_of(a.table) is not None for a in accesses)
+
+
+def _close_upsert(grant: Grant, reading: Reading) -> Reading:
+    if reading.precondition is not Precondition.OPEN:
+        return reading
+    may_update = all(_holds(grant, a) for a in reading.if_updated)
+    may_create = all(_holds(grant, a) for a in reading.if_created) and not _filtered(
+        grant, reading.if_created
+    )
+    if may_update and may_create:
+        return reading
+    if may_update:
+        return replace(
+            reading,
+            precondition=Precondition.EXISTS,
+            headers=replace(reading.headers, if_match="*"),
+            accesses=(*reading.accesses, *reading.if_updated),
+            if_updated=(),
+            if_created=(),
+        )
+    return replace(
+        reading,
+        precondition=Precondition.ABSENT,
+        headers=replace(reading.headers, if_none_match="*"),
+        accesses=(*reading.accesses, *reading.if_created),
+        if_updated=(),
+        if_created=(),
+    )
+
+
+# ---------------------------------------------------------------- narrowing
+
+
+def _narrow(grant: Grant, reading: Reading) -> Reading:
+    narrower = Narrower(grant)
+    query = reading.query
+    if reading.returns is not None:
+        query = narrower.query(query, reading.returns)
+    body = narrower.body(reading.body)
+    if query is reading.query and body is reading.body:
+        return reading
+    return replace(reading, query=query, body=body)
+
+
+def _look_ups(grant: Grant, reading: Reading, part: int) -> tuple[LookUp, ...]:
+    found: list[LookUp] = []
+    for row in reading.rows:
+        row_filter = grant.filter_of(row.table)
+        if row_filter is None:
+            continue
+        expected = reading.headers.if_match if row.writes else None
+        found.append(
+            LookUp(row, row_filter, part, row.writes, None if expected == "*" else expected)
+        )
+    return tuple(found)
