@@ -103,6 +103,7 @@ class AnswerReader:
         "_overhead",
         "_parser",
         "_remaining",
+        "_tail",
         "_tokens",
         "complete",
         "headers",
@@ -130,6 +131,7 @@ class AnswerReader:
         self._parser: httptools.HttpResponseParser | None = None
         self._remaining: int | None = None
         self._overhead = 0
+        self._tail = b""
         self._ends_with_connection = False
 
     def feed(self, data: bytes) -> bytes:
@@ -277,10 +279,13 @@ class AnswerReader:
             if not tokens.body_read:
                 raise MalformedAnswer(f"the chunks cannot be read: {e}") from e
             tokens.surplus = True
+        self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
         if tokens.body_read:
             self.complete = True
             self._parser = None
-            if tokens.surplus:
+            # The parser skips empty lines before another answer, so it is asked of the bytes
+            # as well: a body's last line is empty, and the one before it is not.
+            if tokens.surplus or self._tail[1:] != b"\r\n\r\n" or self._tail[:1] == b"\n":
                 self.surplus = True
                 self.reusable = False
         body = tokens.take()
