@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from app.audit import chain
+from app.audit import chain, sqlite_index
 from app.audit.audit import audit_at
 from app.audit.export import json_lines, read_json_lines
 from app.audit.keys import CheckpointKeys, CheckpointSigner
@@ -156,6 +156,7 @@ def made_records(count: int) -> Iterator[Record]:
 
 
 def fill(path: Path, count: int) -> None:
+    sqlite_index._PAUSES = 0  # noqa: SLF001 - nobody else wants the GIL here
     store = SqliteStore(path)
     store.open()
     connection = connect(path)

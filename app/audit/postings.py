@@ -38,7 +38,8 @@ _NO_TIME: Final = 0xFFFFFFFF
 class Block(msgspec.Struct, frozen=True, kw_only=True):
     """What the rows of one block add to the index.
 
-    `times` holds, for each place, the record's milliseconds since `first_time` (epoch
+    `postings` are places in the block, see `pack`. `times` holds, for each place, the
+    record's milliseconds since `first_time` (epoch
     milliseconds); a place without a finished record holds the largest value.
     """
 
@@ -46,7 +47,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     first_time: int
     last_time: int
     times: bytes
-    postings: dict[str, bytes]
+    postings: dict[str, list[int]]
     keys: list[tuple[int, int]]
     opened: dict[str, int]
     closed: list[str]
@@ -145,7 +146,9 @@ def terms_asked(query: Query) -> list[str]:
 def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
     """Index a block's entries, given as row and body in the order of rows."""
     first_row, _ = block_rows(number)
-    places: dict[Shape, list[int]] = {}
+    postings: dict[str, list[int]] = {}
+    # A block has few shapes: the terms of each are made once.
+    shapes: dict[Shape, list[list[int]]] = {}
     moments: list[tuple[int, int]] = []
     minutes: dict[str, int] = {}
     keys: list[tuple[int, int]] = []
@@ -170,19 +173,15 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
             found.accesses,
             found.parts,
         )
-        # A block has few shapes: their terms are made once, at the end.
-        if shape in places:
-            places[shape].append(place)
-        else:
-            places[shape] = [place]
+        sets = shapes.get(shape)
+        if sets is None:
+            sets = shapes[shape] = [postings.setdefault(term, []) for term in terms_of(shape)]
+        for places in sets:
+            places.append(place)
         moments.append((place, _epoch_ms(found.time, minutes)))
         keys.append((key_of(found.id), row))
         if found.request_id is not None and found.request_id != found.id:
             keys.append((key_of(found.request_id), row))
-    sets: dict[str, list[int]] = {}
-    for shape, found_at in places.items():
-        for term in terms_of(shape):
-            sets.setdefault(term, []).extend(found_at)
     first_time = min((moment for _, moment in moments), default=0)
     times = array("I", [_NO_TIME]) * BLOCK_ROWS
     for place, moment in moments:
@@ -192,8 +191,8 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
         first_time=first_time,
         last_time=max((moment for _, moment in moments), default=0),
         times=times.tobytes(),
-        postings={term: pack(found_at) for term, found_at in sets.items()},
-        keys=keys,
+        postings=postings,
+        keys=sorted(keys),
         opened=opened,
         closed=closed,
     )

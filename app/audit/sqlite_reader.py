@@ -127,6 +127,8 @@ class _View:
         self._indexed: int = connection.execute(
             "SELECT value FROM state WHERE name = 'indexed'"
         ).fetchone()[0]
+        # The index is written ahead of that mark: what lies beyond it is not whole.
+        self._limit = min(below, self._indexed + 1)
         self._closed: set[str] = set()
         self._tail: list[tuple[int, bytes]] = []
         self.unindexed = 0
@@ -165,7 +167,7 @@ class _View:
             for (row,) in self._connection.execute(
                 "SELECT row FROM keys WHERE era IN (SELECT value FROM json_each(?)) AND key = ?"
                 " AND row < ? ORDER BY row DESC",
-                (json.dumps(eras), postings.key_of(text), self._below),
+                (json.dumps(eras), postings.key_of(text), self._limit),
             )
         ]
         yield from self._fetch(rows)
@@ -175,7 +177,7 @@ class _View:
         since_ms = None if query.since is None else int(query.since.timestamp() * 1000)
         until_ms = None if query.until is None else int(query.until.timestamp() * 1000)
         for number, first_time, last_time, sets in self._blocks(query, since_ms, until_ms):
-            rows = postings.rows_down(number, sets, self._below)
+            rows = postings.rows_down(number, sets, self._limit)
             if (since_ms is not None and first_time < since_ms) or (
                 until_ms is not None and last_time > until_ms
             ):
@@ -211,7 +213,7 @@ class _View:
             (
                 *terms[1:],
                 terms[0],
-                postings.block_of(self._below),
+                postings.block_of(self._limit),
                 -1 if since_ms is None else since_ms,
                 _LAST if until_ms is None else until_ms,
             ),
