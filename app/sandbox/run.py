@@ -14,7 +14,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.sandbox import credentials, servers
 from app.sandbox.configuration import BROKER_AUDIENCE, caller_keys, write_configuration
@@ -51,6 +51,9 @@ __all__ = [
 ]
 
 
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
     """Port 0 lets the system choose. Environments are named as in the broker's configuration."""
@@ -81,6 +84,7 @@ class Sandbox:
     managed_identity: ManagedIdentityApp
     environments: Mapping[str, Environment]
     applications: Mapping[str, ApplicationCredentials]
+    loop: asyncio.AbstractEventLoop = field(repr=False)
 
     @property
     def key_vault_url(self) -> str:
@@ -95,6 +99,17 @@ class Sandbox:
     def dataverse(self) -> DataverseApp:
         return next(iter(self.environments.values())).app
 
+    def between_requests(self, work: Callable[[], Result]) -> Result:
+        """Run it on the sandbox's own loop, from another thread.
+
+        A store is not for several threads at once; faults, journals and Entra's directory are.
+        """
+
+        async def run() -> Result:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result()
+
 
 @contextlib.asynccontextmanager
 async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
@@ -105,9 +120,9 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
     for application in registered:
         tenant.register(application)
     tenant.add_resource(Resource(uri=BROKER_AUDIENCE, version="2.0"))
-    with contextlib.ExitStack() as sockets:
-        entra_socket = sockets.enter_context(servers.listen(options.entra_port))
-        plain_socket = sockets.enter_context(servers.listen())
+    with contextlib.ExitStack() as opened:
+        entra_socket = opened.enter_context(servers.listen(options.entra_port))
+        plain_socket = opened.enter_context(servers.listen())
         entra = EntraApp(
             directory=Directory(tenant),
             public_url=servers.address(entra_socket),
@@ -129,12 +144,13 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
         secure: list[tuple[Application, socket.socket]] = [(front, entra_socket)]
         environments = {}
         for name, port in options.environment_ports.items():
-            listener = sockets.enter_context(servers.listen(port))
+            listener = opened.enter_context(servers.listen(port))
             url = servers.address(listener)
             tenant.add_resource(Resource(uri=url))
             environment = make_environment(
                 name=name, url=url, entra=entra, tenant=tenant, limits=options.limits
             )
+            opened.callback(environment.app.store.close)
             environments[name] = environment
             secure.append((environment.app, listener))
         async with (
@@ -153,6 +169,7 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[Sandbox]:
                 managed_identity=managed_identity,
                 environments=environments,
                 applications=held,
+                loop=asyncio.get_running_loop(),
             )
 
 

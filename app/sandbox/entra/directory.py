@@ -146,8 +146,3 @@ class Directory:
 
     def tenant(self, name: str) -> Tenant | None:
         return self._tenants.get(name.lower())
-
-    def find(self, client_id: str) -> RegisteredApplication | None:
-        """The application with that id in whichever tenant has it first."""
-        tenants = self._tenants.values()
-        return next((a for t in tenants if (a := t.application(client_id)) is not None), None)

@@ -197,6 +197,14 @@ def test_microsofts_vault_client_reads_and_signs(sandbox: Sandbox) -> None:
     assert len(signed.signature) == 256
 
 
+def test_a_test_may_look_into_the_environment_between_requests(sandbox: Sandbox) -> None:
+    users = sandbox.between_requests(
+        lambda: sandbox.dataverse.store.all("SELECT applicationid FROM systemuser")
+    )
+    client_ids = {held.client_id for held in sandbox.applications.values()}
+    assert client_ids <= {client_id for (client_id,) in users}
+
+
 def test_a_dropped_connection_is_reset(sandbox: Sandbox) -> None:
     sandbox.entra.faults.add(faults.dropped(times=1))
     context = ssl.create_default_context(cafile=str(sandbox.ca_file))

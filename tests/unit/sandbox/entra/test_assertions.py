@@ -209,6 +209,14 @@ async def test_a_certificates_assertion_names_its_thumbprint(
     assert await outcome(ask, crooked) == (400, 50027)
 
 
+async def test_a_certificates_assertion_is_the_applications_own(
+    ask: Ask, entra: EntraApp, application: RegisteredApplication, signer: Any
+) -> None:
+    content = claims(entra, application, iss="5c2e9d10-0000-4000-8000-00000000dead")
+    assertion = signer.sign(content, header=thumbprints(signer.registered))
+    assert await outcome(ask, assertion) == (401, 700021)
+
+
 async def test_an_assertion_has_its_type_beside_it(
     ask: Ask, entra: EntraApp, application: RegisteredApplication, signer: Any
 ) -> None:
