@@ -166,7 +166,9 @@ class Environment(Strict):
 # ----------------------------------------------------------------- issuers
 
 
-Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "Ed25519"
+]
 """Asymmetric only: with HMAC, whoever can check a token can write one."""
 
 

@@ -6,17 +6,21 @@ import time
 from typing import TYPE_CHECKING
 
 from app.identity.certificates import Certificates, read_forwarded_certificate
+from app.identity.jwts import Jwts
 from app.identity.keys import Keys
-from app.identity.presented import Presented, read_presented
+from app.identity.presented import Presented, checked_token, read_presented
 from app.identity.proxies import is_trusted
 from app.identity.refusal import Unrecognised
+from app.identity.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from app.config.loaded import Loaded
+    from app.config.model import Caller as CallerConfig
     from app.identity.caller import Caller
     from app.identity.proxies import Networks
+    from app.identity.uses import IdentityStatus
 
     RawHeaders = Iterable[tuple[bytes, bytes]]
     """As ASGI gives them: names in lower case."""
@@ -30,14 +34,20 @@ class Authenticator:
     ) -> None:
         self._trusted_proxies = trusted_proxies
         self._now = now
-        self._keys = Keys({})
-        self._certificates = Certificates({})
+        self._uses = Uses()
+        self._callers: Mapping[str, CallerConfig] = {}
+        self._keys = Keys({}, self._uses)
+        self._certificates = Certificates({}, self._uses)
+        self._jwts = Jwts(self._uses)
 
     def reload(self, loaded: Loaded) -> None:
         """From the next request on, `loaded` counts. What was used last is remembered."""
         callers = loaded.configuration.callers
-        self._keys = Keys(callers, previous=self._keys)
-        self._certificates = Certificates(callers)
+        self._uses.keep_only(callers)
+        self._callers = callers
+        self._keys = Keys(callers, self._uses)
+        self._certificates = Certificates(callers, self._uses)
+        self._jwts.reload(loaded.configuration)
 
     def authenticate_now(self, headers: RawHeaders) -> Caller | None:
         """The caller where nothing needs waiting for; None: ask `authenticate`.
@@ -45,9 +55,11 @@ class Authenticator:
         Raises `Unrecognised` or `Unreadable` where waiting would change nothing.
         """
         presented = read_presented(headers)
-        if presented is None or presented.kind != "api_key":
+        if presented is None:
             return None
-        return self._keys.caller(presented.value, now=self._now())
+        if presented.kind == "api_key":
+            return self._keys.caller(presented.value, now=self._now())
+        return self._jwts.remembered(presented.value, now=self._now())
 
     async def authenticate(self, headers: RawHeaders, peer_address: str | None) -> Caller:
         """The caller. Raises `Unrecognised`, `Unreadable` or `IssuerUnavailable`."""
@@ -60,14 +72,24 @@ class Authenticator:
         if is_trusted(peer_address, self._trusted_proxies):
             certificate = read_forwarded_certificate(headers)
             if certificate is not None:
-                return self._certificates.caller(certificate)
+                return self._certificates.caller(certificate, now=self._now())
         raise Unrecognised("no-credential")
 
     async def _presented(self, presented: Presented) -> Caller:
         if presented.kind == "api_key":
             return self._keys.caller(presented.value, now=self._now())
-        raise Unrecognised("jwt-malformed")
+        return await self._jwts.caller(presented.value, now=self._now())
 
     def by_key(self, key: str) -> Caller:
         """For protocols that carry a key elsewhere: `client_secret`, `X-IDENTITY-HEADER`."""
         return self._keys.caller(key.encode("utf-8", "surrogatepass"), now=self._now())
+
+    async def by_jwt(self, token: str) -> Caller:
+        """For protocols that carry a JWT elsewhere: `client_assertion`, `subject_token`."""
+        value = checked_token(token.encode("utf-8", "surrogatepass"))
+        return await self._jwts.caller(value, now=self._now())
+
+    def identities(self, caller: str) -> tuple[IdentityStatus, ...]:
+        """In the configuration's order; nothing for a caller that it does not hold."""
+        config = self._callers.get(caller)
+        return () if config is None else self._uses.statuses(caller, config)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from app.config.model import Caller as CallerConfig
+    from app.identity.uses import Use, Uses
 
 HEADER: Final = b"x-forwarded-client-cert"
 HEADER_BYTES_MAX: Final = 32 * 1024
@@ -91,37 +92,44 @@ def _value(pair: re.Match[str]) -> str:
     return re.sub(r'\\(["\\])', r"\1", pair["quoted"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A name of the configuration, and whose it is."""
+
+    caller: Caller
+    use: Use
+
+
 class Certificates:
     """The certificate names of one configuration, and whose they are."""
 
-    def __init__(self, callers: Mapping[str, CallerConfig]) -> None:
-        self._by_uri: dict[str, tuple[str, CallerConfig]] = {}
-        self._by_dns_name: dict[str, tuple[str, CallerConfig]] = {}
+    def __init__(self, callers: Mapping[str, CallerConfig], uses: Uses) -> None:
+        self._by_uri: dict[str, _Named] = {}
+        self._by_dns_name: dict[str, _Named] = {}
         for name, config in callers.items():
             for identity in config.identities:
                 if isinstance(identity, CertificateIdentity):
                     san = identity.certificate.san
+                    caller = Caller(name, IdentityRef("certificate", san), config)
+                    named = _Named(caller, uses.of(name, identity))
                     if "://" in san:
-                        self._by_uri[san] = (name, config)
+                        self._by_uri[san] = named
                     else:
-                        self._by_dns_name[san.lower()] = (name, config)
+                        self._by_dns_name[san.lower()] = named
 
-    def caller(self, certificate: ForwardedCertificate) -> Caller:
+    def caller(self, certificate: ForwardedCertificate, *, now: float) -> Caller:
         """Whose certificate this is. Raises `Unrecognised`, also where it could be two callers'."""
-        found: dict[str, Caller] = {}
-        for uri in certificate.uris:
-            if uri in self._by_uri:
-                name, config = self._by_uri[uri]
-                found.setdefault(name, Caller(name, IdentityRef("certificate", uri), config))
-        for dns_name in certificate.dns_names:
-            if dns_name in self._by_dns_name:
-                name, config = self._by_dns_name[dns_name]
-                found.setdefault(name, Caller(name, IdentityRef("certificate", dns_name), config))
+        names = (
+            *(self._by_uri.get(uri) for uri in certificate.uris),
+            *(self._by_dns_name.get(name) for name in certificate.dns_names),
+        )
+        found = [named for named in names if named is not None]
         if not found:
             raise Unrecognised("certificate-matches-nobody")
-        if len(found) > 1:
+        caller = found[0].caller
+        if any(named.caller.name != caller.name for named in found):
             raise Unrecognised("certificate-matches-several")
-        caller = next(iter(found.values()))
         if caller.config.disabled:
             raise Unrecognised("caller-disabled", caller=caller.name)
+        found[0].use.last_at = now
         return caller

@@ -6,22 +6,21 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from app.config.model import ApiKeyIdentity
 from app.identity.caller import Caller, IdentityRef
 from app.identity.refusal import Unrecognised
+from app.identity.uses import end_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from app.config.model import ApiKey
     from app.config.model import Caller as CallerConfig
+    from app.identity.uses import Use, Uses
 
 PREFIX: Final = "dvb_"
-KEY_BYTES_MAX: Final = 256
 
 _SHAPE: Final = re.compile(r"dvb_([A-Za-z0-9-]{1,64})_([0-9a-f]{32,128})")
 _ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -44,36 +43,36 @@ def digest(key: str) -> str:
 
 
 @dataclass(slots=True)
-class KnownKey:
-    """One key of the configuration, and when it last opened something."""
+class _KnownKey:
+    """One key of the configuration."""
 
     digest: bytes
     caller_name: str
     config: CallerConfig
     expires_at: float
     """Seconds since 1970; infinity for a key without an end."""
+    use: Use
     caller: Caller | None = None
     """Known from the first use on: the id is part of the key, and only its digest is stored."""
-    last_used_at: float | None = None
 
 
 class Keys:
     """All API keys of one configuration. A new configuration makes a new one."""
 
-    def __init__(
-        self, callers: Mapping[str, CallerConfig], *, previous: Keys | None = None
-    ) -> None:
-        self._known: dict[bytes, KnownKey] = {}
+    def __init__(self, callers: Mapping[str, CallerConfig], uses: Uses) -> None:
+        self._known: dict[bytes, _KnownKey] = {}
         for name, config in callers.items():
             for identity in config.identities:
                 if isinstance(identity, ApiKeyIdentity):
-                    key = _known(name, config, identity.api_key)
-                    if previous is not None and (old := previous._known.get(key.digest)):  # noqa: SLF001
-                        _carry_over(old, key)
-                    self._known[key.digest] = key
-
-    def __iter__(self) -> Iterator[KnownKey]:
-        return iter(self._known.values())
+                    key = bytes.fromhex(identity.api_key.sha256)
+                    end = end_of(identity.api_key.expires)
+                    self._known[key] = _KnownKey(
+                        digest=key,
+                        caller_name=name,
+                        config=config,
+                        expires_at=float("inf") if end is None else end.timestamp(),
+                        use=uses.of(name, identity),
+                    )
 
     def caller(self, key: bytes, *, now: float) -> Caller:
         """Whose key this is. Raises `Unrecognised`."""
@@ -90,27 +89,12 @@ class Keys:
         caller = known.caller
         if caller is None:
             caller = known.caller = _caller(known, key)
-        known.last_used_at = now
+            known.use.seen_as = caller.identity.id
+        known.use.last_at = now
         return caller
 
 
-def _known(name: str, config: CallerConfig, key: ApiKey) -> KnownKey:
-    expires_at = float("inf")
-    if key.expires is not None:
-        # Good through its last day.
-        end = datetime.combine(key.expires + timedelta(days=1), time.min, tzinfo=UTC)
-        expires_at = end.timestamp()
-    return KnownKey(bytes.fromhex(key.sha256), name, config, expires_at)
-
-
-def _carry_over(old: KnownKey, new: KnownKey) -> None:
-    if old.caller_name == new.caller_name:
-        new.last_used_at = old.last_used_at
-        if old.caller is not None:
-            new.caller = Caller(new.caller_name, old.caller.identity, new.config)
-
-
-def _caller(known: KnownKey, key: bytes) -> Caller:
+def _caller(known: _KnownKey, key: bytes) -> Caller:
     shape = _SHAPE.fullmatch(key.decode("ascii", "replace"))
     if shape is None:
         # Its digest is configured, but so short a secret can be guessed from the digest.

@@ -46,7 +46,7 @@ def read_presented(headers: Iterable[tuple[bytes, bytes]]) -> Presented | None:
     if authorization is None:
         if api_key is None:
             return None
-        return Presented("api_key", _checked(api_key))
+        return Presented("api_key", checked_token(api_key))
     if api_key is not None:
         raise Unreadable(
             "two-credentials", "Send Authorization or X-API-Key, not both: only one can count."
@@ -59,11 +59,12 @@ def read_bearer(authorization: bytes) -> Presented:
     scheme, _, rest = authorization.partition(b" ")
     if scheme != b"Bearer" and scheme.lower() != b"bearer":
         raise Unrecognised("malformed-credential" if authorization.strip() else "no-credential")
-    value = _checked(rest.lstrip(b" "))
+    value = checked_token(rest.lstrip(b" "))
     return Presented("api_key" if value.startswith(b"dvb_") else "jwt", value)
 
 
-def _checked(value: bytes) -> bytes:
+def checked_token(value: bytes) -> bytes:
+    """The same where it has the characters and the length of a token. Raises `Unrecognised`."""
     if not value:
         raise Unrecognised("no-credential")
     if len(value) > CREDENTIAL_BYTES_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 
 from app.config.loaded import Loaded
-from app.config.model import Configuration
+from app.config.model import Configuration, Issuer
 from app.config.secrets import Secrets
 from app.errors import Unreadable
 from app.identity.authenticator import Authenticator
 from app.identity.caller import IdentityRef
 from app.identity.keys import digest
 from app.identity.refusal import DETAIL, Unrecognised
+from app.identity.uses import IdentityStatus
+from tests.unit.identity.issuing import NOW as ISSUED
+from tests.unit.identity.issuing import IssuerServer, rsa_key
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +149,48 @@ async def test_a_reload_counts_from_the_next_request_on() -> None:
     assert (await broker.authenticate(bearer(KEY), None)).name == "other"
     broker.reload(loaded())
     assert (await refusal(broker, bearer(KEY))).reason == "unknown-key"
+
+
+async def test_last_uses_outlive_a_reload_of_the_same_identity_only() -> None:
+    broker = authenticator()
+    broker.by_key(KEY)
+    await broker.authenticate([XFCC], "10.1.2.3")
+    noon = datetime.fromtimestamp(NOON, UTC)
+    new_year = datetime(2027, 1, 1, tzinfo=UTC)
+    expected = (
+        IdentityStatus("api_key", "loader", None, noon),
+        IdentityStatus("api_key", f"sha256:{digest(OLD_KEY)[:8]}", new_year, None),
+        IdentityStatus("certificate", SPIFFE, None, noon),
+    )
+    assert broker.identities("loader") == expected
+    broker.reload(loaded(**CALLERS))
+    assert broker.identities("loader") == expected
+    assert broker.identities("nobody") == ()
+    broker.reload(loaded(other=CALLERS["loader"]))
+    assert [status.last_used for status in broker.identities("other")] == [None] * 3
+
+
+async def test_a_jwt_is_waited_for_once_and_recognised_at_once_afterwards(
+    server: IssuerServer,
+) -> None:
+    broker = Authenticator(now=lambda: ISSUED)
+    jwt = {"jwt": {"issuer": "cluster", "claims": {"sub": "system:serviceaccount:erp:loader"}}}
+    whole = loaded(loader={"identities": [jwt]})
+    issuers = {"cluster": Issuer(issuer=server.url, audience="broker")}
+    configuration = whole.configuration.model_copy(update={"issuers": issuers})
+    broker.reload(replace(whole, configuration=configuration))
+    token = server.token(rsa_key("one")).decode()
+
+    assert broker.authenticate_now(bearer(token)) is None
+    caller = await broker.authenticate(bearer(token), None)
+    assert broker.authenticate_now(bearer(token)) == caller
+    assert await broker.by_jwt(token) == caller
+    assert [status.subject for status in broker.identities("loader")] == [caller.identity.id]
+    for wrong in ("", "a b", "\ud800", "x" * 65536):
+        with pytest.raises(Unrecognised):
+            await broker.by_jwt(wrong)
+    # A key's place takes keys only, and a token's place tokens only.
+    assert (await refusal(broker, [(b"x-api-key", token.encode())])).reason == "unknown-key"
 
 
 async def test_a_key_in_another_protocols_field_is_the_same_key() -> None:

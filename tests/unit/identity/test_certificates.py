@@ -18,6 +18,7 @@ from app.identity.certificates import (
     read_forwarded_certificate,
 )
 from app.identity.refusal import Unrecognised
+from app.identity.uses import Uses
 
 LOADER = "spiffe://corp/erp/loader"
 
@@ -99,14 +100,14 @@ def config(*names: str, disabled: bool = False) -> CallerConfig:
 
 def test_a_certificate_is_the_caller_that_its_name_stands_for() -> None:
     entry = config(LOADER, "loader.example")
-    certificates = Certificates({"loader": entry, "other": config("spiffe://corp/other")})
+    certificates = Certificates({"loader": entry, "other": config("spiffe://corp/other")}, Uses())
     for certificate, shown in [
         (ForwardedCertificate((LOADER,)), LOADER),
         (ForwardedCertificate((), ("loader.example",)), "loader.example"),
         (ForwardedCertificate(("u://else", LOADER), ("loader.example",)), LOADER),
     ]:
         expected = Caller("loader", IdentityRef("certificate", shown), entry)
-        assert certificates.caller(certificate) == expected
+        assert certificates.caller(certificate, now=0.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,11 @@ def test_a_certificate_of_nobody_or_of_two_is_refused(
             "loader": config(LOADER),
             "other": config("spiffe://corp/other"),
             "off": config("spiffe://off", disabled=True),
-        }
+        },
+        Uses(),
     )
     with pytest.raises(Unrecognised) as caught:
-        certificates.caller(certificate)
+        certificates.caller(certificate, now=0.0)
     assert caught.value.reason == reason
 
 
