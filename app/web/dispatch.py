@@ -24,7 +24,7 @@ from app.web.asgi import CallerGone, head_of, send_answer
 from app.web.problems import internal_error, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from app.web.asgi import App, Message, Receive, RequestHead, Scope, Send
 
@@ -77,7 +77,6 @@ class Dispatcher:
         in_flight: InFlight,
         lifespan: App | None = None,
         dialects: Callable[[bytes], App | None] | None = None,
-        exact: Mapping[bytes, App] | None = None,
     ) -> None:
         self._proxy = proxy
         self._tokens = tokens
@@ -86,17 +85,16 @@ class Dispatcher:
         self._in_flight = in_flight
         self._lifespan = lifespan or management
         self._dialects = dialects
-        self._exact: dict[bytes, App] = {**dict.fromkeys(_HEALTH, health), **(exact or {})}
-        self._uncounted = _HEALTH
+        self._health = health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
         path: bytes = scope["raw_path"]
-        if path in self._uncounted:
+        if path in _HEALTH:
             # A probe is no request: counted neither here nor on the record.
-            await self._exact[path](scope, receive, send)
+            await self._health(scope, receive, send)
             return
         self._in_flight.in_flight += 1
         try:
@@ -117,9 +115,7 @@ class Dispatcher:
         elif path.startswith(_API_DATA):
             scope[ROUTE_KEY] = Route(None, path[10:])
             return self._proxy
-        app = self._exact.get(path)
-        if app is None and self._dialects is not None:
-            app = self._dialects(path)
+        app = self._dialects(path) if self._dialects is not None else None
         return app or self._management
 
     async def _answer(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FORM_BYTES_MAX: Final = 64 * 1024
 """An assertion is a JWT of a few KiB; two of them and their certificates still fit."""
 FIELDS_MAX: Final = 50
+BODY_WITHIN_S: Final = 10.0
+"""How long such a body may take: nobody has proved who it is yet."""
 
 
 def media_type(head: RequestHead) -> bytes:

@@ -30,7 +30,6 @@ OAUTH_ERRORS: Final[dict[str, str]] = {
     "not-granted": "invalid_target",
     "bad-scope": "invalid_scope",
     "unsupported-grant-type": "unsupported_grant_type",
-    "bad-subject-token": "invalid_grant",
     "rate-limited": "temporarily_unavailable",
     "too-many-concurrent": "temporarily_unavailable",
     "token-unavailable": "temporarily_unavailable",

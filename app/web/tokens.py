@@ -5,91 +5,26 @@ Plain ASGI: a FastAPI route would cost three times what everything else here doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from app.errors import BrokerError, Unreadable
-from app.web.asgi import Answer, head_of, read_body, send_answer
+from app.web.asgi import head_of, read_body, send_answer
 from app.web.dispatch import ROUTE_KEY, Route
-from app.web.forms import FORM_BYTES_MAX, read_fields
+from app.web.forms import BODY_WITHIN_S, FORM_BYTES_MAX, read_fields
+from app.web.issuing import json_token_answer, resource_of, seconds_left
 from app.web.oauth_errors import oauth_error
-from app.web.problems import broker_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.web.asgi import Receive, RequestHead, Scope, Send
+    from app.web.asgi import Answer, Receive, RequestHead, Scope, Send
     from app.web.dispatch import Refusals
-
-BODY_WITHIN_S: Final = 10.0
+    from app.web.issuing import Issued, Issuer
 
 _FIELDS: Final = frozenset({"resource", "scope"})
-_DEFAULT_SUFFIX: Final = "/.default"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
-    """What a token request's body or own header presents instead of Authorization.
-
-    Unverified: `name` is who the caller says it is.
-    """
-
-    kind: Literal["client_secret", "client_assertion", "subject_token", "identity_header"]
-    name: str | None
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """A token on its way to the caller, its record durable."""
-
-    access_token: str = field(repr=False)
-    expires_on: datetime
-    resource: str
-    application: str | None
-    """None for a broker token: it stands for the caller, not for an app registration."""
-    issued_at: datetime | None = None
-    """Where it is known; the managed-identity answer tells it as `not_before`."""
-
-
-class Issuer(Protocol):
-    async def issue(
-        self,
-        head: RequestHead,
-        *,
-        environment: str | None,
-        resource: str | None,
-        credential: Credential | None = None,
-    ) -> Issued:
-        """Authenticate, decide, record, and give out a token.
-
-        `environment` comes from the address and `resource` from the request, as they were
-        sent: either may name nothing that exists. Without `credential` the caller proves
-        itself by its headers. Raises `BrokerError`, its refusal already on the record.
-        """
-        ...
-
-
-def resource_of(fields: dict[str, str]) -> str | None:
-    """The one resource that a request names, by `resource` or by `scope=<resource>/.default`.
-
-    Raises `Unreadable` for several scopes and for two resources that differ.
-    """
-    resource = fields.get("resource")
-    scope = fields.get("scope")
-    if scope is None:
-        return resource
-    scopes = scope.split()
-    if len(scopes) != 1 or not scopes[0].endswith(_DEFAULT_SUFFIX):
-        raise Unreadable("bad-scope", "scope must be one resource followed by /.default")
-    named = scopes[0][: -len(_DEFAULT_SUFFIX)]
-    # Entra's rule: `https://host//.default` keeps the slash that the resource ends with.
-    if resource is not None and resource.rstrip("/") != named.rstrip("/"):
-        raise Unreadable("bad-scope", "scope and resource name different resources")
-    return named
 
 
 class Tokens:
@@ -168,22 +103,3 @@ def token_answer(issued: Issued, *, request_id: str, now: datetime) -> Answer:
         )
     )
     return json_token_answer(body, request_id=request_id)
-
-
-def json_token_answer(body: bytes, *, request_id: str) -> Answer:
-    return Answer(
-        status=200,
-        headers=(
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode("ascii")),
-            # RFC 6749, 5.1: both, for caches old and new.
-            (b"cache-control", b"no-store"),
-            (b"pragma", b"no-cache"),
-            *broker_headers(request_id, b"allowed"),
-        ),
-        body=body,
-    )
-
-
-def seconds_left(issued: Issued, now: datetime) -> int:
-    return max(0, int((issued.expires_on - now).total_seconds()))

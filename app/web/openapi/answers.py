@@ -8,6 +8,9 @@ from app.web.problems import MEDIA_TYPE, PROBLEMS, TYPE_PREFIX
 
 EXAMPLE_REQUEST_ID: Final = "0192f0c1-7b8e-7c7e-9d53-0b8f3a0f2c11"
 
+EXAMPLE_BROKER: Final = "https://broker.internal.example"
+EXAMPLE_TENANT: Final = "8b1f7a52-0c52-4d1c-9f4e-2b0b3c0f6f11"
+
 BROKER_HEADERS: Final[dict[str, Any]] = {
     "Broker-Request-Id": {"$ref": "#/components/headers/Broker-Request-Id"},
     "Broker-Decision": {"$ref": "#/components/headers/Broker-Decision"},

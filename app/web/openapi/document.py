@@ -13,7 +13,10 @@ from fastapi.openapi.utils import get_openapi
 
 from app.web.management import management_app
 from app.web.openapi.answers import BROKER_HEADERS, HEADER_COMPONENTS, example_components
+from app.web.openapi.discovery import discovery_paths
 from app.web.openapi.health import READINESS_SCHEMA, health_paths
+from app.web.openapi.managed_identity import MANAGED_IDENTITY_SCHEMAS, managed_identity_paths
+from app.web.openapi.oauth import OAUTH_SCHEMAS, oauth_paths
 from app.web.openapi.proxy import proxy_paths, proxy_responses
 from app.web.openapi.tokens import TOKEN_SCHEMAS, oauth_example_components, token_paths
 from app.web.views import ProblemDocument
@@ -76,7 +79,17 @@ def create_openapi() -> dict[str, Any]:
     schemas["Readiness"] = READINESS_SCHEMA
     schemas["DataverseError"] = _DATAVERSE_ERROR_SCHEMA
     schemas.update(TOKEN_SCHEMAS)
-    paths = {**proxy_paths(), **token_paths(), **paths, **health_paths()}
+    schemas.update(OAUTH_SCHEMAS)
+    schemas.update(MANAGED_IDENTITY_SCHEMAS)
+    paths = {
+        **proxy_paths(),
+        **token_paths(),
+        **oauth_paths(),
+        **managed_identity_paths(),
+        **discovery_paths(),
+        **paths,
+        **health_paths(),
+    }
     responses = proxy_responses()
     examples = {**example_components(), **oauth_example_components()}
     named = _named_examples([paths, responses])
@@ -150,6 +163,12 @@ _SECURITY: Final[dict[str, Any]] = {
         "description": "an API key (`dvb_…`), a JWT of a configured issuer, or a broker token",
     },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "the caller's name and its API key, at the token endpoints only",
+    },
+    "identityHeader": {"type": "apiKey", "in": "header", "name": "X-IDENTITY-HEADER"},
 }
 
 _DATAVERSE_ERROR_SCHEMA: Final[dict[str, Any]] = {

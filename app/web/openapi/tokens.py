@@ -14,7 +14,7 @@ from app.web.openapi.answers import (
 from app.web.openapi.proxy import ENVIRONMENT
 from app.web.problems import PROBLEMS
 
-_EVERYWHERE: Final = (
+OAUTH_CODES: Final = (
     "bad-body",
     "body-too-large",
     "body-too-slow",
@@ -63,7 +63,7 @@ def token_paths() -> dict[str, Any]:
                             }
                         },
                     },
-                    **oauth_answers(*_EVERYWHERE, shape="environment"),
+                    **oauth_answers(*OAUTH_CODES, shape="environment"),
                 },
             },
         }
@@ -162,7 +162,7 @@ def example_error(code: str) -> dict[str, Any]:
 
 
 def oauth_example_components() -> dict[str, Any]:
-    return {f"oauth-{code}": {"value": example_error(code)} for code in _EVERYWHERE}
+    return {f"oauth-{code}": {"value": example_error(code)} for code in PROBLEMS}
 
 
 def _status(code: str, shape: str) -> int:

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from app.errors import BrokerError, NotGranted, Unavailable
 from app.web.asgi import Answer, CallerGone, RequestHead, head_of, send_answer
+from app.web.dialects import Dialects
 from app.web.dispatch import ROUTE_KEY, TARGET_BYTES_MAX, Dispatcher, Route
 
 if TYPE_CHECKING:
@@ -86,16 +87,28 @@ def dispatcher(**apps: Any) -> Dispatcher:
         (b"/metrics", b"health"),
         (b"/livez/", b"management"),
         (b"/msi/token", b"msi"),
-        (b"/tenant/oauth2/v2.0/token", b"oauth"),
+        (b"/oauth2/v2.0/token", b"oauth"),
+        (b"/oauth2/token", b"oauth"),
+        (b"/contoso.onmicrosoft.com/oauth2/v2.0/token", b"oauth"),
+        (b"/t/oauth2/token", b"oauth"),
+        (b"/t%2f/oauth2/v2.0/token", b"management"),
+        (b"/t/t/oauth2/v2.0/token", b"management"),
+        (b"/oauth2/v2.0/token/", b"management"),
+        (b"/oauth2/v2.0/token\n", b"management"),
+        (b"/.well-known/openid-configuration", b"discovery"),
+        (b"/t/v2.0/.well-known/openid-configuration", b"discovery"),
+        (b"/t/.well-known/openid-configuration", b"management"),
+        (b"/.well-known/jwks.json", b"discovery"),
+        (b"/common/discovery/instance", b"discovery"),
         (b"/callers/me", b"management"),
         (b"/", b"management"),
     ],
 )
 async def test_an_address_has_one_app(call: Any, target: bytes, answered_by: bytes) -> None:
-    app = dispatcher(
-        exact={b"/msi/token": named(b"msi")},
-        dialects=lambda path: named(b"oauth") if path.endswith(b"/oauth2/v2.0/token") else None,
+    dialects = Dialects(
+        oauth=named(b"oauth"), managed_identity=named(b"msi"), discovery=named(b"discovery")
     )
+    app = dispatcher(dialects=dialects)
     assert (await call(app, target)).body == answered_by
 
 

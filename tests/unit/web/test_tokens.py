@@ -8,7 +8,8 @@ import pytest
 
 from app.errors import BrokerError, NotGranted, Unauthenticated, Unreadable
 from app.web.dispatch import Dispatcher
-from app.web.tokens import Credential, Issued, Tokens, resource_of
+from app.web.issuing import Credential, Issued, resource_of
+from app.web.tokens import Tokens
 
 if TYPE_CHECKING:
     from app.web.asgi import RequestHead
