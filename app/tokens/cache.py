@@ -63,6 +63,10 @@ class Source(Protocol):
     def name(self) -> str: ...
     @property
     def identity(self) -> Identity: ...
+    def holds(self, credential: Credential) -> bool:
+        """Whether this credential is still one of them."""
+        ...
+
     async def obtain(self, resource: str) -> Accepted | Rejected: ...
 
 
@@ -185,6 +189,9 @@ class TokenCache:
             entry.flight = None
         if isinstance(result, Accepted):
             self._observer.token_request(entry.source.name, "issued")
+            if not entry.source.holds(result.credential):
+                # A reload took the credential away meanwhile. Who waited asked before that.
+                return self._lease_of(entry, result, wall)
             return self._install(entry, result, wall, began)
         refused = result.failure.cause in NEEDS_REPAIR | BY_CREDENTIAL
         self._observer.token_request(entry.source.name, "refused" if refused else "unreachable")
@@ -198,14 +205,7 @@ class TokenCache:
     def _install(self, entry: Entry, result: Accepted, wall: float, began: float) -> Lease:
         life_s = result.obtained.lifetime_s
         margin_s = SAFETY_MARGIN.total_seconds()
-        lease = Lease.of(
-            result.obtained.token.open(),
-            expires_on=datetime.fromtimestamp(wall + life_s, UTC),
-            resource=entry.resource,
-            application=entry.source.name,
-            fingerprint_key=self._fingerprint_key,
-        )
-        entry.lease = lease
+        entry.lease = lease = self._lease_of(entry, result, wall)
         entry.credential = result.credential
         entry.good_until = began + life_s - margin_s
         entry.good_until_wall = wall + life_s - margin_s
@@ -223,6 +223,15 @@ class TokenCache:
             lifetime_s=round(life_s),
         )
         return lease
+
+    def _lease_of(self, entry: Entry, result: Accepted, wall: float) -> Lease:
+        return Lease.of(
+            result.obtained.token.open(),
+            expires_on=datetime.fromtimestamp(wall + result.obtained.lifetime_s, UTC),
+            resource=entry.resource,
+            application=entry.source.name,
+            fingerprint_key=self._fingerprint_key,
+        )
 
     def _fail(self, entry: Entry, result: Rejected) -> Failure:
         failure = result.failure

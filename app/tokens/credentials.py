@@ -100,13 +100,7 @@ class CredentialReader:
     def _client_secret(self, credential: ClientSecretCredential) -> Material:
         content, expires_on = self._resolve(credential.client_secret)
         where = describe(credential.client_secret)
-        try:
-            secret = content.open().decode().strip("\r\n")
-        except UnicodeDecodeError:
-            # Not chained: its message quotes the bytes.
-            raise unreadable(f"{where} is not text", "Put the secret's value there.") from None
-        if not secret:
-            raise unreadable(f"{where} is empty", "Put the secret's value there.")
+        secret = _text(content, where)
         if credential.expires is not None:
             expires_on = datetime.combine(credential.expires, time.min, UTC)
         return Material(
@@ -121,7 +115,8 @@ class CredentialReader:
         content, _ = self._resolve(credential.certificate)
         passphrase = None
         if credential.passphrase is not None:
-            passphrase = self._resolve(credential.passphrase)[0].open().decode().strip("\r\n")
+            phrase, _ = self._resolve(credential.passphrase)
+            passphrase = _text(phrase, describe(credential.passphrase))
         try:
             certificate = read_certificate(content.open(), passphrase)
         except CertificateUnusable as error:
@@ -154,6 +149,18 @@ class CredentialReader:
         if self._vaults is None:
             raise unreadable("key vaults cannot be used", "Install dataverse-token-broker[azure].")
         return self._vaults
+
+
+def _text(content: Hidden[bytes], where: str) -> str:
+    """Without the line end that editors and `echo` put behind it."""
+    try:
+        text = content.open().decode().strip("\r\n")
+    except UnicodeDecodeError:
+        # Not chained: its message quotes the bytes.
+        raise unreadable(f"{where} is not text", "Put the secret's value there.") from None
+    if not text:
+        raise unreadable(f"{where} is empty", "Put the secret's value there.")
+    return text
 
 
 def describe(reference: Reference) -> str:

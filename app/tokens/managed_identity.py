@@ -60,8 +60,9 @@ class ManagedIdentity:
             if self.client_id
             else msal.SystemAssignedManagedIdentity()
         )
+        # Never through a proxy: the header that opens App Service's endpoint would go with it.
         wire = Wire(
-            "http://169.254.169.254",
+            None,
             names="the managed identity endpoint",
             read_timeout_s=ANSWER_WITHIN_S,
         )

@@ -25,6 +25,7 @@ from app.tokens.retry import REFUSED, TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from app.config.model import Application, Credential
     from app.tokens.clock import Clock
@@ -50,6 +51,9 @@ class Held:
     put_aside_at: float = 0.0
     succeeded_wall: float | None = None
     failed_wall: float | None = None
+    looked_up_expiry: datetime | None = None
+    """Where the secret itself does not tell, from Microsoft Graph."""
+    look_up_at: float = 0.0
     warned_days: int | None = None
     """The last warning of its expiry that was given."""
     reading: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
@@ -58,6 +62,11 @@ class Held:
     def aside(self) -> bool:
         return self.failures > 0
 
+    @property
+    def expires_on(self) -> datetime | None:
+        own = self.material.expires_on if self.material else None
+        return own or self.looked_up_expiry
+
     def renew(self, material: Material) -> None:
         """Something else stands behind the reference: what was known of it is over."""
         self.material = material
@@ -65,6 +74,8 @@ class Held:
         self.failures = 0
         self.failure = None
         self.retry_at = 0.0
+        self.looked_up_expiry = None
+        self.look_up_at = 0.0
         self.warned_days = None
 
 
@@ -122,6 +133,9 @@ class OrderedCredentials:
 
     def all(self) -> tuple[Held, ...]:
         return tuple(self._held)
+
+    def holds(self, credential: Credential) -> bool:
+        return credential in self.application.credentials
 
     def active(self) -> Held | None:
         """The one that the next request begins with, where one is proven."""
@@ -210,9 +224,12 @@ class OrderedCredentials:
             read = await self._entra.read(self._reader, self.application, held.credential)
             if isinstance(read, Failure):
                 return read
-            if held.material is None or held.material.fingerprint != read.fingerprint:
-                held.material = read
-            return held.material
+            if held.material is not None and held.material.fingerprint == read.fingerprint:
+                return held.material  # The same object, so that its MSAL client is found again.
+            if held.material is not None:
+                held.renew(read)
+            held.material = read
+            return read
 
     def _accept(self, held: Held) -> None:
         held.proven = True

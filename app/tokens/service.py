@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
@@ -13,6 +13,7 @@ from app.tokens.cache import PATIENCE_S, Observer, Source, TokenCache
 from app.tokens.clock import Clock, SystemClock
 from app.tokens.credentials import CredentialReader
 from app.tokens.failure import Cause, Failure
+from app.tokens.material import Registration
 from app.tokens.order import OrderedCredentials
 from app.tokens.status import CredentialStatus, due_warning, status_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from app.tokens.credentials import Secrets, Vaults
     from app.tokens.entra import Entra
     from app.tokens.lease import Lease
-    from app.tokens.material import Identity
+    from app.tokens.material import Identity, Material
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ TICK_S = 5.0
 REREAD_S = 300.0
 """How often credentials are read again: a new version in a key vault tells nobody."""
 
+LOOK_UP_S = 24 * 3600.0
+
 UNKNOWN = Failure(
     cause=Cause.APPLICATION_UNKNOWN,
     meaning="no application of this name is configured",
@@ -41,6 +44,23 @@ UNKNOWN = Failure(
 )
 
 log = structlog.get_logger(__name__)
+
+
+class ExpiryLookup(Protocol):
+    async def secret_expiry(
+        self, registration: Registration, material: Material, now: datetime, /
+    ) -> datetime | None:
+        """When a client secret ends; None where nobody tells."""
+        ...
+
+
+class Unlooked:
+    """For where nobody is to be asked."""
+
+    async def secret_expiry(
+        self, _registration: Registration, _material: Material, _now: datetime
+    ) -> datetime | None:
+        return None
 
 
 class Unobserved:
@@ -59,6 +79,7 @@ class TokenService:
         *,
         entra: Entra,
         vaults: Vaults | None = None,
+        graph: ExpiryLookup | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
         fingerprint_key: bytes = b"",
@@ -67,6 +88,7 @@ class TokenService:
     ) -> None:
         self._entra = entra
         self._vaults = vaults
+        self._graph = graph or Unlooked()
         self._clock = clock or SystemClock()
         self._chance = chance
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -138,6 +160,7 @@ class TokenService:
         """
         reader = CredentialReader(secrets, self._vaults)
         before = self._applications
+        renamed = {old.identity: old for name, old in before.items() if name not in applications}
         self._applications = {
             name: OrderedCredentials(
                 name,
@@ -146,7 +169,7 @@ class TokenService:
                 entra=self._entra,
                 clock=self._clock,
                 chance=self._chance,
-                before=before.get(name),
+                before=before.get(name) or renamed.get(Registration.of(application).identity),
             )
             for name, application in applications.items()
         }
@@ -226,7 +249,20 @@ class TokenService:
         ):
             if changed:
                 self._cache.retry(source.identity)
+            await self._look_up(source)
             self._warn(source)
+
+    async def _look_up(self, source: OrderedCredentials) -> None:
+        """Ask Graph when secrets end, where nothing nearer tells. Once a day: few may ask."""
+        now = self._clock.monotonic()
+        for held in source.all():
+            material = held.material
+            if material is None or not held.proven or held.expires_on or now < held.look_up_at:
+                continue
+            held.look_up_at = now + LOOK_UP_S
+            held.looked_up_expiry = await self._graph.secret_expiry(
+                source.registration, material, datetime.fromtimestamp(self._clock.wall(), UTC)
+            )
 
     async def _probe(self, source: OrderedCredentials) -> None:
         held, resource = source.due_probe(), source.last_resource
@@ -242,9 +278,9 @@ class TokenService:
         now = datetime.fromtimestamp(self._clock.wall(), UTC)
         for held in source.all():
             material = held.material
-            if material is None or material.expires_on is None or held.superseded:
+            if material is None or held.expires_on is None or held.superseded:
                 continue
-            days = due_warning(material.expires_on, now, held.warned_days)
+            days = due_warning(held.expires_on, now, held.warned_days)
             if days is not None:
                 held.warned_days = days
                 log.warning(
@@ -252,6 +288,6 @@ class TokenService:
                     application=source.name,
                     kind=material.kind,
                     credential=material.id,
-                    expires_on=material.expires_on.isoformat(),
+                    expires_on=held.expires_on.isoformat(),
                     days=days,
                 )

@@ -63,7 +63,7 @@ def status_of(
         id=material.id if material else where,
         thumbprint_sha256=material.thumbprint_sha256 if material else None,
         state=_state(ordered, held),
-        expires_on=material.expires_on if material else None,
+        expires_on=held.expires_on,
         last_success=_moment(held.succeeded_wall),
         last_error=failure.summary if failure else None,
         last_error_at=_moment(held.failed_wall) if failure else None,

@@ -41,12 +41,13 @@ class Unanswered(Exception):
 class Wire:
     """A connection pool to one host. MSAL's `http_client`: `get`, `post`, `close`.
 
+    `url` decides about a proxy, as HTTPS_PROXY and NO_PROXY say; None: never through one.
     `names` is what errors call that host.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         names: str = "the authority",
         ca_file: Path | None = None,
@@ -57,7 +58,8 @@ class Wire:
         self._session = requests.Session()
         # With trust_env, REQUESTS_CA_BUNDLE would override `verify`, and a ~/.netrc would add
         # credentials of its own. The proxy variables are the one thing wanted of it.
-        self._session.proxies.update(get_environ_proxies(url))
+        if url is not None:
+            self._session.proxies.update(get_environ_proxies(url))
         self._session.trust_env = False
         self._session.verify = str(ca_file) if ca_file else True
         # Entra sets cookies that would tie app registrations to each other.

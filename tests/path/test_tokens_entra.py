@@ -562,9 +562,8 @@ async def test_a_bad_answer_is_a_failure_that_a_repaired_entra_ends(
     asked_to_wait = fault.answer is not None and fault.answer.headers
     assert caught.value.retry_after_s == (7 if asked_to_wait else 1)
     # MSAL would answer from its own memory for 5 to 60 s; nothing of it is in the way.
-    if not asked_to_wait:
-        await asyncio.sleep(1.05)
-        assert claims_of(sandbox, await service.lease("erp", sandbox.environment_url))
+    service.forget("erp")
+    assert claims_of(sandbox, await service.lease("erp", sandbox.environment_url))
 
 
 async def test_no_log_shows_what_a_malformed_answer_held(
@@ -641,3 +640,51 @@ async def test_the_assertion_is_what_entra_documents(
     assert "x5t#S256" in head
     assert "x5t" not in head
     assert form["scope"] == f"{sandbox.environment_url}/.default"
+
+
+# --------------------------------------------------------------------- rotation
+
+
+async def test_a_rotation_while_requests_run_loses_none(
+    sandbox: Sandbox, services: list[TokenService], tmp_path: Path
+) -> None:
+    """A certificate follows a secret, each step as an operator takes it, under load."""
+    app = registered(sandbox)
+    pem = tmp_path / "new.pem"
+    pem.write_bytes(self_signed_pem(common_name="new", now=datetime.now(UTC)))
+    old, new = secret(), CertificateCredential(certificate=FileReference(file=pem))
+    secrets = Secrets(SECRET=good_secret(sandbox))
+    service = service_for(application(sandbox, old), services, secrets)
+    served: list[str] = []
+    running = True
+
+    async def call() -> None:
+        while running:
+            lease = service.lease_now("erp", sandbox.environment_url)
+            lease = lease or await service.lease("erp", sandbox.environment_url)
+            served.append(lease.fingerprint)
+            await asyncio.sleep(0.002)
+
+    async def renewed(times: int) -> None:
+        for _ in range(times):
+            service.forget("erp")
+            await service.lease("erp", sandbox.environment_url)
+            await asyncio.sleep(0.01)
+
+    calls = [asyncio.create_task(call()) for _ in range(20)]
+    await renewed(3)
+    service.reload({"erp": application(sandbox, new, old)}, secrets)
+    await renewed(3)
+    app.certificates = (RegisteredCertificate.from_pem(pem.read_bytes()),)
+    await renewed(3)
+    app.secrets = ()
+    await renewed(3)
+    service.reload({"erp": application(sandbox, new)}, secrets)
+    await renewed(3)
+    running = False
+    await asyncio.gather(*calls)
+    assert len(served) > 200
+    assert len(set(served)) >= 15
+    assert sandbox.entra.journal[-1].proof == "certificate"
+    (status,) = service.status()
+    assert (status.kind, status.state) == ("certificate", "active")
