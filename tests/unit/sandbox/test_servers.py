@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from app.sandbox.exchange import Answer, ConnectionCut, cut, respond, write_raw
+from app.sandbox.exchange import WRITE, Answer, ConnectionCut, cut, respond, write_raw
 from app.sandbox.servers import listen, serving
 
 if TYPE_CHECKING:
@@ -73,6 +74,19 @@ async def test_an_orderly_answer_follows_http() -> None:
     answer = await received(application)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"content-length: 2\r\nconnection: close\r\n\r\n{}")
+
+
+async def test_an_answer_does_not_wait_for_the_peers_acknowledgement() -> None:
+    """Nagle's algorithm would hold back the second write of each answer for 40 ms."""
+    seen: list[int] = []
+
+    async def application(scope: Scope, _receive: Receive, send: Send) -> None:
+        connection = scope["extensions"][WRITE].__self__.get_extra_info("socket")
+        seen.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await respond(send, Answer(headers=(("Connection", "close"),)))
+
+    await received(application)
+    assert seen == [1]
 
 
 async def test_another_server_has_no_such_means() -> None:
