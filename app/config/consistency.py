@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -89,7 +89,7 @@ class Consistency:
                     (*path, "issuer"),
                     f"is the issuer of '{other}' too: list both audiences there",
                 )
-            if self._public_url is not None and issuer.issuer.startswith(self._public_url):
+            if self._public_url is not None and _is_broker(issuer.issuer, self._public_url):
                 yield self._problem(
                     (*path, "issuer"),
                     "is the broker itself: its tokens prove nobody, or one could renew itself "
@@ -165,7 +165,7 @@ class Consistency:
     def _of_identities(self) -> Iterator[Problem]:
         keys: dict[str, Path] = {}
         names: dict[str, tuple[str, Path]] = {}
-        matches: list[tuple[str, Path, JwtMatch]] = []
+        matches: list[_Match] = []
         for caller, entry in self._callers.items():
             for i, identity in enumerate(entry.identities):
                 path: Path = ("callers", caller, "identities", i)
@@ -187,17 +187,35 @@ class Consistency:
                     case JwtIdentity(jwt=match):
                         at = (*path, "jwt", "issuer")
                         yield from self._unknown("issuers", match.issuer, at)
-                        matches.append((caller, path, match))
+                        matches.append(_Match(caller, path, _pairs(match)))
         yield from self._of_matches(matches)
 
-    def _of_matches(self, matches: list[tuple[str, Path, JwtMatch]]) -> Iterator[Problem]:
-        for (caller, first, a), (other, path, b) in combinations(matches, 2):
-            if caller != other and a.issuer == b.issuer and (_covers(a, b) or _covers(b, a)):
-                yield self._problem(
-                    (*path, "jwt"),
-                    f"a token that matches this can match '{caller}' too, at {self._where(first)}: "
-                    "add a claim that tells them apart",
-                )
+    def _of_matches(self, matches: list[_Match]) -> Iterator[Problem]:
+        """Where every token that one caller's match takes is taken by another caller's too.
+
+        Only matches that share a claim's value can cover each other, so each is compared with
+        those that share its rarest one: with a thousand callers, pairs would be half a million.
+        """
+        sharing: dict[tuple[str, str, str], list[int]] = {}
+        for i, match in enumerate(matches):
+            for pair in match.pairs:
+                sharing.setdefault(pair, []).append(i)
+        seen: set[tuple[int, int]] = set()
+        for i, wide in enumerate(matches):
+            rarest = min((sharing[pair] for pair in wide.pairs), key=len)
+            for j in rarest:
+                narrow = matches[j]
+                if narrow.caller == wide.caller or not wide.pairs <= narrow.pairs:
+                    continue
+                first, second = sorted((i, j))
+                if (first, second) not in seen:
+                    seen.add((first, second))
+                    other = matches[first]
+                    yield self._problem(
+                        (*matches[second].path, "jwt"),
+                        f"a token that matches this can match '{other.caller}' too, at "
+                        f"{self._where(other.path)}: add a claim that tells them apart",
+                    )
 
     def _where(self, path: Path) -> str:
         node = self._root.at(path)
@@ -210,13 +228,22 @@ def canonical_host(url: str) -> str:
     return netloc.replace(".api.crm", ".crm", 1).removesuffix(":443")
 
 
-def _covers(wide: JwtMatch, narrow: JwtMatch) -> bool:
-    """Whether every token that matches `narrow` matches `wide` too."""
-    return all(
-        _values(value) <= _values(narrow.claims[claim]) if claim in narrow.claims else False
-        for claim, value in wide.claims.items()
+def _is_broker(issuer: str, public_url: str) -> bool:
+    return issuer.rstrip("/") == public_url or issuer.startswith(f"{public_url}/environments/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A caller's JWT match as the set of what it asks for: issuer, claim and value."""
+
+    caller: str
+    path: Path
+    pairs: frozenset[tuple[str, str, str]]
+
+
+def _pairs(match: JwtMatch) -> frozenset[tuple[str, str, str]]:
+    return frozenset(
+        (match.issuer, claim, value)
+        for claim, values in match.claims.items()
+        for value in ((values,) if isinstance(values, str) else values)
     )
-
-
-def _values(value: str | tuple[str, ...]) -> set[str]:
-    return {value} if isinstance(value, str) else set(value)

@@ -26,3 +26,5 @@ class Loaded:
     files: tuple[Path, ...]
     """All that was read, for whoever watches them: YAML, secrets, CAs, pinned schemas."""
     secrets: Secrets = field(repr=False)
+    documents: tuple[Path, ...] = ()
+    """The YAML among the files."""

@@ -29,7 +29,7 @@ from app.config.words import Name, Url
 from app.errors import BrokerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pydantic import SecretBytes
@@ -94,7 +94,22 @@ def load(
         version=f"{public.hexdigest()[:16]}-{private.hexdigest()[:8]}",
         files=tuple(dict.fromkeys([*contents, *attached, *secret_files])),
         secrets=Secrets(secrets),
+        documents=tuple(contents),
     )
+
+
+def problems_at(loaded: Loaded, findings: Iterable[tuple[Place, str]]) -> tuple[Problem, ...]:
+    """What others find wrong with a loaded configuration, with file and line.
+
+    Lines are not kept for as long as a configuration counts, which would cost more than the
+    configuration: the files are read once more, and one that has changed since may have moved.
+    """
+    found = tuple(findings)
+    if not found or not loaded.documents:
+        return ()
+    contents = {file: file.read_bytes() for file in loaded.documents if file.is_file()}
+    root = _merge(contents, []) if contents else Node(loaded.documents[0], 1, {})
+    return tuple(root.problem(path, f"{written(path)}: {message}") for path, message in found)
 
 
 def yaml_files(path: Path) -> list[Path]:

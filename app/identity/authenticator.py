@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from app.identity.certificates import Certificates, read_forwarded_certificate
-from app.identity.jwts import Jwts
 from app.identity.keys import Keys
 from app.identity.presented import Presented, checked_token, read_presented
 from app.identity.proxies import is_trusted
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from app.config.loaded import Loaded
     from app.config.model import Caller as CallerConfig
     from app.identity.caller import Caller
+    from app.identity.jwts import Jwts
     from app.identity.proxies import Networks
     from app.identity.uses import IdentityStatus
 
@@ -38,7 +38,7 @@ class Authenticator:
         self._callers: Mapping[str, CallerConfig] = {}
         self._keys = Keys({}, self._uses)
         self._certificates = Certificates({}, self._uses)
-        self._jwts = Jwts(self._uses)
+        self._jwts: Jwts | None = None
 
     def reload(self, loaded: Loaded) -> None:
         """From the next request on, `loaded` counts. What was used last is remembered."""
@@ -47,7 +47,9 @@ class Authenticator:
         self._callers = callers
         self._keys = Keys(callers, self._uses)
         self._certificates = Certificates(callers, self._uses)
-        self._jwts.reload(loaded.configuration)
+        if loaded.configuration.issuers or self._jwts is not None:
+            self._jwts = self._jwts or _jwts(self._uses)
+            self._jwts.reload(loaded.configuration)
 
     def authenticate_now(self, headers: RawHeaders) -> Caller | None:
         """The caller where nothing needs waiting for; None: ask `authenticate`.
@@ -59,6 +61,8 @@ class Authenticator:
             return None
         if presented.kind == "api_key":
             return self._keys.caller(presented.value, now=self._now())
+        if self._jwts is None:
+            return None
         return self._jwts.remembered(presented.value, now=self._now())
 
     async def authenticate(self, headers: RawHeaders, peer_address: str | None) -> Caller:
@@ -78,7 +82,12 @@ class Authenticator:
     async def _presented(self, presented: Presented) -> Caller:
         if presented.kind == "api_key":
             return self._keys.caller(presented.value, now=self._now())
-        return await self._jwts.caller(presented.value, now=self._now())
+        return await self._token(presented.value)
+
+    async def _token(self, token: bytes) -> Caller:
+        if self._jwts is None:
+            raise Unrecognised("jwt-issuer-unknown")
+        return await self._jwts.caller(token, now=self._now())
 
     def by_key(self, key: str) -> Caller:
         """For protocols that carry a key elsewhere: `client_secret`, `X-IDENTITY-HEADER`."""
@@ -87,9 +96,16 @@ class Authenticator:
     async def by_jwt(self, token: str) -> Caller:
         """For protocols that carry a JWT elsewhere: `client_assertion`, `subject_token`."""
         value = checked_token(token.encode("utf-8", "surrogatepass"))
-        return await self._jwts.caller(value, now=self._now())
+        return await self._token(value)
 
     def identities(self, caller: str) -> tuple[IdentityStatus, ...]:
         """In the configuration's order; nothing for a caller that it does not hold."""
         config = self._callers.get(caller)
         return () if config is None else self._uses.statuses(caller, config)
+
+
+def _jwts(uses: Uses) -> Jwts:
+    # The JOSE and HTTP libraries behind it cost a tenth of a second of every start.
+    from app.identity.jwts import Jwts  # noqa: PLC0415
+
+    return Jwts(uses)

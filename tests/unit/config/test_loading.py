@@ -8,9 +8,9 @@ from textwrap import dedent
 
 import pytest
 
-from app.config.loading import load
+from app.config.loading import load, problems_at
 from app.config.model import FileReference, SchemaFile
-from app.config.problems import ConfigurationError
+from app.config.problems import ConfigurationError, Problem
 
 DIGEST_A = "a" * 64
 DIGEST_B = "b" * 64
@@ -399,6 +399,18 @@ def test_one_issuer_url_has_one_entry(tmp_path: Path) -> None:
             "audiences there"
         )
     ]
+
+
+def test_what_others_find_wrong_is_placed_in_its_line_too(tmp_path: Path) -> None:
+    """As the policy compiler does, which knows the schema."""
+    file = write(tmp_path)
+    loaded = load(file, environ={"ERP_SECRET": "x"})
+    place = ("callers", "loader", "grants", 0, "tables", "accounts")
+    message = "callers.loader.grants[0].tables.accounts: no such table"
+    assert problems_at(loaded, [(place, "no such table")]) == (Problem(file, 33, message),)
+    assert problems_at(loaded, []) == ()
+    file.unlink()
+    assert problems_at(loaded, [(place, "no such table")]) == (Problem(file, 1, message),)
 
 
 # ------------------------------------------------------------------------------ folders

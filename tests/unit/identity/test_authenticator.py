@@ -108,7 +108,7 @@ async def test_a_stranger_learns_the_same_from_every_refusal() -> None:
         ("unknown-key", None),
         ("expired-key", "loader"),
         ("caller-disabled", "off"),
-        ("jwt-malformed", None),
+        ("jwt-issuer-unknown", None),
         ("malformed-credential", None),
         ("no-credential", None),
     ]
