@@ -96,7 +96,7 @@ class DataverseApp:
         self._clock = clock
         self._monotonic = monotonic
         self._rights = Rights(self.store)
-        self._service = Service(self.store, clock)
+        self._service = Service(self.store, clock, self._rights.acting_as)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -176,14 +176,7 @@ class DataverseApp:
                 f"resource_id={self.public_url}/"
             )
             raise Failed(401, "", "", headers=(("WWW-Authenticate", challenge),))
-        user = self._rights.user_of(principal.application_id)
-        for header, column in (
-            ("callerobjectid", "azureactivedirectoryobjectid"),
-            ("mscrmcallerid", "systemuserid"),
-        ):
-            if header in lines:
-                return self._rights.impersonated(user, column, lines[header][0].strip())
-        return user
+        return self._rights.acting_as(self._rights.user_of(principal.application_id), lines)
 
     def _dressed(self, answer: Answer, lines: dict[str, list[str]], user: User | None) -> Answer:
         """The headers that every answer has, and compression where it is asked for."""

@@ -24,7 +24,7 @@ from app.sandbox.dataverse.expressions import (
 )
 from app.sandbox.dataverse.failures import bad_request
 from app.sandbox.dataverse.query_functions import condition as query_function
-from app.sandbox.dataverse.store import join_condition
+from app.sandbox.dataverse.relations import join_condition
 from app.sandbox.dataverse.terms import Scope, Term, column_of, navigation, stored
 
 if TYPE_CHECKING:

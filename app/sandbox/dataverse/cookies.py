@@ -17,6 +17,8 @@ from app.sandbox.dataverse.failures import Failed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from app.sandbox.dataverse.terms import Binder
+
 _PAGE = re.compile(r'pagenumber\s*=\s*"(\d+)"')
 _COOKIE = re.compile(r'pagingcookie\s*=\s*"([^"]*)"')
 _MARK = re.compile(r"<([\w.]+)\s+last(null)?=\"([^\"]*)\"")
@@ -84,3 +86,20 @@ def read_cookie(xml: str) -> tuple[Mark, ...]:
     if not found:
         raise Failed(400, "0x80040203", "Malformed XML in the Paging Cookie")
     return tuple(Mark(name, None if null else _read(value)) for name, null, value in found)
+
+
+def after(order: list[tuple[str, bool]], continuation: Continuation, binder: Binder) -> str:
+    """SQL for the rows that come after the last one of the page before; null sorts first."""
+    if len(continuation.marks) != len(order):
+        raise Failed(400, "0x80040203", "The paging cookie does not fit the query.")
+    condition = "0"
+    for (sql, descending), mark in reversed(list(zip(order, continuation.marks, strict=True))):
+        value = binder.bind(mark.last)
+        if mark.last is None:
+            beyond = "0" if descending else f"{sql} IS NOT NULL"
+        elif descending:
+            beyond = f"({sql} < {value} OR {sql} IS NULL)"
+        else:
+            beyond = f"{sql} > {value}"
+        condition = f"({beyond} OR ({sql} IS {value} AND {condition}))"
+    return condition

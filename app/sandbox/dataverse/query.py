@@ -6,20 +6,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from app.sandbox.dataverse.apply import Aggregator
 from app.sandbox.dataverse.conditions import where
-from app.sandbox.dataverse.cookies import Continuation, Mark, skip_token
-from app.sandbox.dataverse.failures import Failed, bad_request
+from app.sandbox.dataverse.cookies import Continuation, Mark, after, skip_token
+from app.sandbox.dataverse.failures import bad_request, no_property
+from app.sandbox.dataverse.fetching import Fetcher
 from app.sandbox.dataverse.options import PAGE_ROWS_MAX, Asked, Expand, Order
+from app.sandbox.dataverse.relations import restriction
 from app.sandbox.dataverse.shapes import Shape, primary_name, returned_columns
-from app.sandbox.dataverse.store import ends, type_column
+from app.sandbox.dataverse.store import type_column
 from app.sandbox.dataverse.terms import Binder, Scope, column_of, navigation
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from app.sandbox.dataverse.apply import Apply
     from app.sandbox.dataverse.preferences import Preferences
     from app.sandbox.dataverse.rights import User
-    from app.sandbox.dataverse.schema import Nav, Schema, Table
+    from app.sandbox.dataverse.schema import Nav, Table
     from app.sandbox.dataverse.store import Store
 
 COUNT_MAX = 5000
@@ -59,23 +63,6 @@ class _Plan:
     marks: list[tuple[str, int]]
     branches: list[_Branch]
     etag: bool
-
-
-def restriction(schema: Schema, nav: Nav, source: Table, alias: str) -> str:
-    """Which rows of the target `nav` holds for the row of `source` whose id is :key."""
-    target = schema[nav.target]
-    if nav.kind == "single":
-        return f"{alias}.{target.pk} = :key"
-    if nav.kind == "many":
-        condition = f"{alias}.{nav.lookup} = :key"
-        column = target.by_name[nav.lookup]
-        if column.polymorphic and source.logical in column.targets:
-            condition += f" AND {alias}.{type_column(nav.lookup)} = '{source.logical}'"
-        return condition
-    near, far = ends(nav)
-    assert nav.relation is not None
-    pairs = nav.relation.intersect
-    return f"{alias}.{target.pk} IN (SELECT {far} FROM {pairs} WHERE {near} = :key)"  # noqa: S608
 
 
 class Reader:
@@ -151,6 +138,26 @@ class Reader:
         row = self._store.one(f"SELECT COUNT(*) {plan.source}", plan.params | {"key": key})
         return 0 if row is None else int(row[0])
 
+    def aggregated(
+        self,
+        table: Table,
+        apply: Apply,
+        *,
+        holder: tuple[Nav, Table, str] | None = None,
+        top: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """What an `$apply` that groups or aggregates gives."""
+        within, key = "", None
+        if holder is not None:
+            nav, source, key = holder
+            within = restriction(self._schema, nav, source, "{alias}")
+        aggregator = Aggregator(self._store, user=self._user, now=self._now, wants=self._wants)
+        return aggregator.run(table, apply, within=within, key=key, top=top)
+
+    def fetcher(self) -> Fetcher:
+        """For FetchXML, with the same rights and wishes."""
+        return Fetcher(self._store, user=self._user, now=self._now, wants=self._wants)
+
     # ------------------------------------------------------------ compiling
 
     def _compile(
@@ -182,8 +189,7 @@ class Reader:
         order, marks = self._order(asked.orderby, scope, shape, binder)
         paged = source
         if continuation is not None:
-            after = _after(order, continuation, binder)
-            paged += (" AND " if conditions else " WHERE ") + after
+            paged += (" AND " if conditions else " WHERE ") + after(order, continuation, binder)
         ordered = ", ".join(f"{sql} {'DESC' if down else 'ASC'}" for sql, down in order)
         sql = f"SELECT {', '.join(shape.columns)} {paged} ORDER BY {ordered} LIMIT :rows"
         return _Plan(table, shape, sql, source, binder.params, marks, branches, etag)
@@ -314,8 +320,6 @@ class Reader:
         """A row behind an abstract type: what it really is, with its @odata.type."""
         for name in asked.select or ():
             if name not in base.by_property:
-                from app.sandbox.dataverse.failures import no_property  # noqa: PLC0415
-
                 raise no_property(name, base.logical)
         kind = self._store.one(
             f"SELECT kind FROM {base.logical} WHERE {base.pk} = ?",  # noqa: S608
@@ -328,20 +332,3 @@ class Reader:
         if row is None:
             return None
         return {"@odata.type": f"#{table.type_name}", **row}
-
-
-def _after(order: list[tuple[str, bool]], continuation: Continuation, binder: Binder) -> str:
-    """SQL for the rows that come after the last one of the page before; null sorts first."""
-    if len(continuation.marks) != len(order):
-        raise Failed(400, "0x80040203", "The paging cookie does not fit the query.")
-    condition = "0"
-    for (sql, descending), mark in reversed(list(zip(order, continuation.marks, strict=True))):
-        value = binder.bind(mark.last)
-        if mark.last is None:
-            beyond = "0" if descending else f"{sql} IS NOT NULL"
-        elif descending:
-            beyond = f"({sql} < {value} OR {sql} IS NULL)"
-        else:
-            beyond = f"{sql} > {value}"
-        condition = f"({beyond} OR ({sql} IS {value} AND {condition}))"
-    return condition

@@ -38,13 +38,13 @@ def by_operator(
     one = values.get("PropertyValue", values.get("PropertyValue1"))
     match short:
         case "In" | "NotIn":
-            marks = ", ".join(binder.bind(_as_stored(v, term)) for v in many)
+            marks = ", ".join(binder.bind(as_stored(v, term)) for v in many)
             inside = f"{term.sql} IN ({marks})"
             return inside if short == "In" else f"NOT COALESCE({inside}, 0)"
         case "Between" | "NotBetween":
             if len(many) != 2:
                 raise bad_request(f"{short} needs two values.")
-            low, high = (binder.bind(_as_stored(v, term)) for v in many)
+            low, high = (binder.bind(as_stored(v, term)) for v in many)
             inside = f"{term.sql} BETWEEN {low} AND {high}"
             return inside if short == "Between" else f"NOT COALESCE({inside}, 0)"
         case "ContainValues" | "DoesNotContainValues":
@@ -73,9 +73,9 @@ def by_operator(
     start, end = span
     parts: list[str] = []
     if start is not None:
-        parts.append(f"{term.sql} >= {binder.bind(_as_stored(start, term))}")
+        parts.append(f"{term.sql} >= {binder.bind(as_stored(start, term))}")
     if end is not None:
-        parts.append(f"{term.sql} < {binder.bind(_as_stored(end, term))}")
+        parts.append(f"{term.sql} < {binder.bind(as_stored(end, term))}")
     return "(" + " AND ".join(parts) + ")"
 
 
@@ -89,7 +89,7 @@ def _is(term: Term, value: str, binder: Binder, *, negated: bool) -> str:
     return f"{term.sql} {'IS NOT' if negated else '='} {binder.bind(value)}"
 
 
-def _as_stored(value: Any, term: Term) -> Any:
+def as_stored(value: Any, term: Term) -> Any:
     if isinstance(value, datetime):
         shape = "%Y-%m-%d" if term.sort == "date" else "%Y-%m-%dT%H:%M:%SZ"
         return value.strftime(shape)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from app.sandbox.dataverse.apply import Apply, read_apply
 from app.sandbox.dataverse.cookies import read_skip_token, skip_token
+from app.sandbox.dataverse.expressions import Every
 from app.sandbox.dataverse.failures import (
     bad_request,
     no_row,
     no_row_with_key,
     no_segment,
+    not_emulated,
 )
+from app.sandbox.dataverse.fetchxml import read_fetch
 from app.sandbox.dataverse.messages import Answer, Request, json_answer, no_content
 from app.sandbox.dataverse.options import Asked, read_options
 from app.sandbox.dataverse.resources import Count, Property, Reference, Resource, Row, Rows
@@ -68,8 +73,18 @@ def applied(request: Request) -> tuple[tuple[str, str], ...]:
 
 
 def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Query) -> Answer:
+    fetch = fetch_text(store, request, query)
+    if fetch is not None:
+        return _fetched(reader, request, found, fetch)
     asked = read_options(query)
     table = found.table
+    applying = query.get("$apply")
+    if applying is not None:
+        apply = read_apply(applying, query.aliases)
+        if not apply.returns_rows:
+            return _aggregated(reader, request, found, asked, apply)
+        filters = (*apply.filters, *((asked.filter,) if asked.filter is not None else ()))
+        asked = replace(asked, filter=Every(filters))
     token, delta = query.get("$skiptoken"), query.get("$deltatoken")
     tracking = request.preferences.track_changes
     if tracking or delta is not None:
@@ -94,7 +109,7 @@ def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Qu
     if page.total is not None:
         content["@odata.count"] = page.total
     content["value"] = page.rows
-    here = f"{request.base}/{request.path}"
+    here = f"{request.base}/{request.path}".replace(" ", "%20")
     if page.marks is not None:
         number = 1 if continuation is None else continuation.page
         link = query.linked(
@@ -108,6 +123,56 @@ def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Qu
         link = query.linked(without=("$skiptoken", "$deltatoken"), token=("$deltatoken", stamp))
         content["@odata.deltaLink"] = f"{here}?{link}"
     return json_answer(content, headers=applied(request))
+
+
+def fetch_text(store: Store, request: Request, query: Query) -> str | None:
+    """FetchXML that the request carries, or that a saved query of its names."""
+    text = query.get("fetchXml")
+    if text is not None:
+        return text
+    for option, logical in (("savedQuery", "savedquery"), ("userQuery", "userquery")):
+        named = query.get(option)
+        if named is None:
+            continue
+        table = store.schema[logical]
+        request.user.need("Read", table)
+        row = store.row(table, named.strip("{}").lower())
+        if row is None:
+            raise no_row(logical, named)
+        return str(row["fetchxml"])
+    if query.get("sql") is not None:
+        raise not_emulated("the sql query option")
+    return None
+
+
+def _aggregated(
+    reader: Reader, request: Request, found: Rows, asked: Asked, apply: Apply
+) -> Answer:
+    if asked.orderby:
+        raise bad_request("The query node SingleValueOpenPropertyAccess is not supported.")
+    if asked.filter is not None:
+        apply = replace(apply, filters=(*apply.filters, asked.filter))
+    rows = reader.aggregated(found.table, apply, holder=found.holder, top=asked.top)
+    where = context(request.base, found.table, Asked())
+    return json_answer({"@odata.context": where, "value": rows}, headers=applied(request))
+
+
+def _fetched(reader: Reader, request: Request, found: Rows, text: str) -> Answer:
+    fetch = read_fetch(text)
+    page = reader.fetcher().run(fetch, found.table, holder=found.holder)
+    content: dict[str, Any] = {
+        "@odata.context": context(request.base, found.table, Asked()),
+    }
+    notes = request.preferences
+    if page.total is not None:
+        content["@odata.count"] = page.total
+        if notes.annotates("Microsoft.Dynamics.CRM.totalrecordcount"):
+            content["@Microsoft.Dynamics.CRM.totalrecordcount"] = page.total
+    if page.cookie is not None and notes.annotates("Microsoft.Dynamics.CRM.fetchxmlpagingcookie"):
+        content["@Microsoft.Dynamics.CRM.fetchxmlpagingcookie"] = page.cookie
+    if notes.annotates("Microsoft.Dynamics.CRM.morerecords"):
+        content["@Microsoft.Dynamics.CRM.morerecords"] = page.more
+    return json_answer({**content, "value": page.rows}, headers=applied(request))
 
 
 def _version(token: str) -> int:

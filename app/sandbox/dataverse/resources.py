@@ -12,7 +12,7 @@ from app.sandbox.dataverse.failures import (
     no_row_with_key,
     no_segment,
 )
-from app.sandbox.dataverse.query import restriction
+from app.sandbox.dataverse.relations import restriction
 from app.sandbox.dataverse.schema import NAMESPACE
 from app.sandbox.dataverse.terms import instant
 

@@ -74,7 +74,17 @@ class Rights:
         """The application user. Raises the 403 for a stranger and for a disabled one."""
         return self._find("applicationid", application_id)
 
-    def impersonated(self, user: User, column: str, value: str) -> User:
+    def acting_as(self, user: User, headers: Mapping[str, list[str]]) -> User:
+        """`user`, or the one that the headers (in lower case) name instead."""
+        for header, column in (
+            ("callerobjectid", "azureactivedirectoryobjectid"),
+            ("mscrmcallerid", "systemuserid"),
+        ):
+            if header in headers:
+                return self._impersonated(user, column, headers[header][0].strip())
+        return user
+
+    def _impersonated(self, user: User, column: str, value: str) -> User:
         """What is left when `user` acts as another: what both may do."""
         if ACT_ON_BEHALF not in user.privileges:
             raise user.missing(ACT_ON_BEHALF, 8, "systemuser")

@@ -216,6 +216,7 @@ class Schema:
             self._connect(relation)
         for pairs in self.many_to_many:
             self._pair(pairs)
+        self.intersects = {pairs.intersect: _intersect(pairs) for pairs in self.many_to_many}
         for table in self.tables.values():
             if table.base is not None:
                 for name, nav in self.tables[table.base].navs.items():
@@ -272,3 +273,24 @@ class Schema:
                 declared_on=here,
                 relation=pairs,
             )
+
+
+def _intersect(pairs: ManyToMany) -> Table:
+    """The table of pairs, as FetchXML may join it; it has no set and no privileges."""
+    columns = tuple(
+        Column(name=name, kind="guid", schema_name=name)
+        for name in (pairs.left_column, pairs.right_column)
+    )
+    return Table(
+        logical=pairs.intersect,
+        schema_name=pairs.intersect,
+        set_name="",
+        pk=pairs.left_column,
+        name_column=None,
+        label=pairs.intersect,
+        type_code=0,
+        columns=columns,
+        privilege="",
+        by_name={c.name: c for c in columns},
+        by_property={c.name: c for c in columns},
+    )

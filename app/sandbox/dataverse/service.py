@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.sandbox.dataverse.batch import Batch
 from app.sandbox.dataverse.changing import Changes
 from app.sandbox.dataverse.csdl import metadata_document
 from app.sandbox.dataverse.failures import Failed, not_allowed
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from app.sandbox.dataverse.messages import Headers
+    from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.store import Store
 
 _NAMES = frozenset(OPERATIONS)
@@ -30,9 +33,12 @@ _METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 class Service:
     """One environment's Web API."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], act_as: Callable[[User, Headers], User]
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._act_as = act_as
         self._metadata: bytes | None = None
 
     def handle(self, request: Request) -> Answer:
@@ -52,6 +58,10 @@ class Service:
         first = segments[0]
         if first.name == "$metadata" and len(segments) == 1:
             return self._csdl(request)
+        if first.name == "$batch" and len(segments) == 1:
+            if request.method != "POST":
+                raise not_allowed(request.method)
+            return Batch(self._store, request, handle=self.handle, act_as=self._act_as).answer()
         if first.name in ROOTS:
             return read_definitions(self._store.schema, request, segments, query)
         return self._resource(request, segments, query)

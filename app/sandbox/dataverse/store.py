@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from app.sandbox.dataverse.schema import Column, ManyToMany, Nav, Schema, Table
+    from app.sandbox.dataverse.schema import ManyToMany, Schema, Table
 
 _AFFINITY = {
     "int": "INTEGER",
@@ -279,45 +279,3 @@ def stored_columns(table: Table) -> list[str]:
         if column.polymorphic:
             names.append(type_column(column.name))
     return names
-
-
-def lookup_target(column: Column, row: Mapping[str, Any]) -> str | None:
-    """The logical name of the table that this row's lookup points at."""
-    if row.get(column.name) is None:
-        return None
-    if column.polymorphic:
-        kind: str | None = row.get(type_column(column.name))
-        return kind
-    return column.targets[0]
-
-
-def join_condition(schema: Schema, nav: Nav, here: str, source: Table, there: str) -> str:
-    """How rows of `nav.target`, aliased `there`, belong to a row of `source`, aliased `here`."""
-    target = schema[nav.target]
-    if nav.kind == "single":
-        condition = f"{there}.{target.pk} = {here}.{nav.lookup}"
-        column = source.by_name[nav.lookup]
-        if column.polymorphic and not target.abstract:
-            condition += f" AND {here}.{type_column(nav.lookup)} = '{target.logical}'"
-        return condition
-    if nav.kind == "many":
-        condition = f"{there}.{nav.lookup} = {here}.{source.pk}"
-        column = target.by_name[nav.lookup]
-        if column.polymorphic and source.logical in column.targets:
-            condition += f" AND {there}.{type_column(nav.lookup)} = '{source.logical}'"
-        return condition
-    assert nav.relation is not None
-    near, far = ends(nav)
-    return (
-        f"{there}.{target.pk} IN (SELECT {far} FROM {nav.relation.intersect} "  # noqa: S608
-        f"WHERE {near} = {here}.{source.pk})"
-    )
-
-
-def ends(nav: Nav) -> tuple[str, str]:
-    """The intersect's columns for the row that the property is on, and for the other one."""
-    assert nav.relation is not None
-    pairs = nav.relation
-    if nav.declared_on == pairs.left and nav.name == pairs.left_nav:
-        return pairs.left_column, pairs.right_column
-    return pairs.right_column, pairs.left_column

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from app.sandbox.dataverse.failures import bad_request, no_property
-from app.sandbox.dataverse.store import join_condition
+from app.sandbox.dataverse.relations import join_condition
 
 if TYPE_CHECKING:
     from app.sandbox.dataverse.expressions import Literal
     from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.schema import Column, Nav, Schema, Table
 
-_SORTS = {
+SORTS = {
     "Edm.String": "string",
     "Edm.Guid": "guid",
     "Edm.Int32": "number",
@@ -98,7 +98,7 @@ def column_of(parts: tuple[str, ...], scope: Scope, binder: Binder) -> Term:
         column = scope.table.by_property.get(name)
         if column is None:
             raise no_property(name, scope.table.logical)
-        return Term(f"{scope.alias}.{column.name}", _SORTS[column.edm], column)
+        return Term(f"{scope.alias}.{column.name}", SORTS[column.edm], column)
     nav = navigation(scope.table, name)
     if nav.is_collection:
         raise bad_request(

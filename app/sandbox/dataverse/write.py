@@ -14,8 +14,9 @@ from app.sandbox.dataverse.failures import (
     no_row,
 )
 from app.sandbox.dataverse.payloads import stored_value
+from app.sandbox.dataverse.relations import ends
 from app.sandbox.dataverse.resources import Resolver, Row
-from app.sandbox.dataverse.store import ends, type_column
+from app.sandbox.dataverse.store import type_column
 from app.sandbox.dataverse.targets import VERSIONED, read_segments
 
 if TYPE_CHECKING:
