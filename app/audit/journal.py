@@ -321,6 +321,7 @@ class Journal:
             head = self._begin()
         self._possible = (head,)
         self._head = self._seal(head, final=False)
+        self._tick_at = time.monotonic() + TICK_S
         log.info("audit.store_opened", writer=head.writer, seq=head.seq)
         self._failure = None
 

@@ -17,11 +17,6 @@ NOON = datetime(2026, 10, 14, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 def signer() -> CheckpointSigner:
     return CheckpointSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
