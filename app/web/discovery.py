@@ -31,6 +31,17 @@ TENANT_CONFIGURATION: Final = re.compile(
     rb"/([A-Za-z0-9][A-Za-z0-9.-]{0,252})/v2\.0/\.well-known/openid-configuration"
 )
 _AUTHORIZE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252})/oauth2/(?:v2\.0/)?authorize")
+_ASSERTION_ALGORITHMS: Final = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "EdDSA",
+)
 MAX_AGE_S: Final = 300
 """How long keys and documents may be kept: a key that is rotated overlaps for much longer."""
 
@@ -125,12 +136,16 @@ def openid_configuration(
             "client_secret_basic",
             "private_key_jwt",
         ],
+        # Of callers' own JWTs: what an issuer of the configuration may sign with.
+        "token_endpoint_auth_signing_alg_values_supported": list(_ASSERTION_ALGORITHMS),
         "grant_types_supported": [CLIENT_CREDENTIALS, TOKEN_EXCHANGE],
         # Required, and not empty, say the specifications and authlib.
         "response_types_supported": ["none"],
         "response_modes_supported": ["query"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": list(algorithms),
+        # RS256 must be among them (OpenID Connect Discovery 1.0, 3), though nobody gets an ID
+        # token here; the rest is what broker tokens are signed with.
+        "id_token_signing_alg_values_supported": ["RS256", *algorithms],
     }
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from app.errors import BrokerError, Unauthenticated, Unreadable
 from app.web.asgi import head_of, read_body, send_answer
-from app.web.forms import BODY_WITHIN_S, FORM_BYTES_MAX, read_fields
+from app.web.forms import BODY_WITHIN_S, FORM_BYTES_MAX, read_fields, read_form
 from app.web.issuing import Credential, json_token_answer, resource_of, seconds_left
 from app.web.oauth_errors import oauth_error
 
@@ -32,6 +32,22 @@ CLIENT_CREDENTIALS: Final = "client_credentials"
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
+_FIELDS: Final = frozenset(
+    {
+        "grant_type",
+        "scope",
+        "resource",
+        "audience",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "subject_token",
+        "subject_token_type",
+        "actor_token",
+        "requested_token_type",
+    }
+)
 _SUBJECT_TYPES: Final = frozenset(
     {
         ACCESS_TOKEN_TYPE,
@@ -72,9 +88,10 @@ class OAuth:
                     "tokens are asked for with POST",
                     extra={"allow": ["POST"]},
                 )
-            if head.query:
-                # A secret in the query would end up in somebody's log (RFC 6749, 2.3.1).
-                raise Unreadable("bad-query", "this address takes no query: use the body")
+            if head.query and not _FIELDS.isdisjoint(read_form(head.query)):
+                # A secret in the query ends up in somebody's log, and RFC 6749, 2.3.1 forbids
+                # it. Other names may stand there: MSAL for Node.js sends its telemetry so.
+                raise Unreadable("bad-query", "the token request's fields belong into the body")
             body = await read_body(head, receive, limit=FORM_BYTES_MAX, within_s=BODY_WITHIN_S)
             fields = read_fields(head, body)
             credential = read_credential(head, fields)

@@ -54,6 +54,17 @@ async def test_the_brokers_own_document_names_its_endpoints(call: Any) -> None:
             "client_secret_basic",
             "private_key_jwt",
         ],
+        "token_endpoint_auth_signing_alg_values_supported": [
+            "RS256",
+            "RS384",
+            "RS512",
+            "PS256",
+            "PS384",
+            "PS512",
+            "ES256",
+            "ES384",
+            "EdDSA",
+        ],
         "grant_types_supported": [
             "client_credentials",
             "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -61,7 +72,7 @@ async def test_the_brokers_own_document_names_its_endpoints(call: Any) -> None:
         "response_types_supported": ["none"],
         "response_modes_supported": ["query"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": ["RS256", "ES256"],
     }
     assert seen.headers["cache-control"] == "public, max-age=300"
     assert path.answered_with == [(200, len(seen.body))]

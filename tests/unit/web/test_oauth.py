@@ -99,6 +99,11 @@ async def test_the_request_of_microsofts_guide_gives_a_token(call: Any) -> None:
     }
 
 
+async def test_a_query_of_telemetry_changes_nothing(call: Any) -> None:
+    seen = await ask(call, Path(), GUIDE, target=V2 + b"?client-request-id=0192&brk_x=1")
+    assert seen.status == 200
+
+
 async def test_version_one_answers_strings(call: Any) -> None:
     path = Path()
     fields = {**GUIDE, "resource": "https://contoso.crm4.dynamics.com"}
