@@ -154,6 +154,9 @@ class MsalEntra:
             # The configuration says which hosts are Entra; asking login.microsoftonline.com
             # whether it knows them would send every sandbox and closed network to the Internet.
             instance_discovery=False,
+            # Regional endpoints are for Microsoft's own services (AADSTS100007), whatever a
+            # variable of the environment says.
+            azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
             http_client=self._wire(authority, registration.ca_file),
             token_cache=ForgetfulCache(),
         )

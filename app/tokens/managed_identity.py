@@ -33,6 +33,7 @@ class ManagedIdentity:
     """One managed identity; without a client id, the system-assigned one. Blocking.
 
     MSAL finds the endpoint by the platform's own variables (IDENTITY_ENDPOINT and the like).
+    Service Fabric's is not supported: MSAL wants a client of its own making there.
     """
 
     def __init__(self, *, client_id: str | None) -> None:
@@ -65,6 +66,7 @@ class ManagedIdentity:
             None,
             names="the managed identity endpoint",
             read_timeout_s=ANSWER_WITHIN_S,
+            challenges=True,  # Azure Arc answers one first, and MSAL knows how to meet it.
         )
         try:
             answer: dict[str, Any] = msal.ManagedIdentityClient(

@@ -237,12 +237,13 @@ class OrderedCredentials:
         held.failure = None
         held.retry_at = 0.0
         held.succeeded_wall = self._clock.wall()
-        if not held.superseded:
-            self._held = [
-                other
-                for other in self._held
-                if not (other.superseded and other.credential == held.credential)
-            ]
+        self._drop_superseded()
+
+    def _drop_superseded(self) -> None:
+        proven = [held.credential for held in self._held if held.proven and not held.superseded]
+        self._held = [
+            held for held in self._held if not (held.superseded and held.credential in proven)
+        ]
 
     def _put_aside(self, held: Held, failure: Failure, began: float) -> None:
         if held.put_aside_at > began:
@@ -274,6 +275,7 @@ class OrderedCredentials:
     async def refresh(self) -> bool:
         """Read all credentials again. True where another one stands behind a reference."""
         changed = False
+        self._drop_superseded()
         for held in list(self._held):
             if held.superseded:
                 continue

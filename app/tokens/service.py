@@ -12,7 +12,7 @@ import structlog
 from app.tokens.cache import PATIENCE_S, Observer, Source, TokenCache
 from app.tokens.clock import Clock, SystemClock
 from app.tokens.credentials import CredentialReader
-from app.tokens.failure import Cause, Failure
+from app.tokens.failure import STOPPING, Cause, Failure
 from app.tokens.material import Registration
 from app.tokens.order import OrderedCredentials
 from app.tokens.status import CredentialStatus, due_warning, status_of
@@ -117,6 +117,8 @@ class TokenService:
 
     async def lease(self, application: str, resource: str) -> Lease:
         """A good token for `resource` (an environment's URL). Raises `TokenUnavailable`."""
+        if self._closed:
+            raise STOPPING.error(application, None)
         self.start()
         source = self._applications.get(application)
         if source is None:

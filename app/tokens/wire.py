@@ -42,7 +42,7 @@ class Wire:
     """A connection pool to one host. MSAL's `http_client`: `get`, `post`, `close`.
 
     `url` decides about a proxy, as HTTPS_PROXY and NO_PROXY say; None: never through one.
-    `names` is what errors call that host.
+    `names` is what errors call that host. `challenges`: let a 401 that names a challenge through.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class Wire:
         names: str = "the authority",
         ca_file: Path | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
+        challenges: bool = False,
     ) -> None:
         self._names = names
+        self._challenges = challenges
         self._timeout_s = (CONNECT_TIMEOUT_S, read_timeout_s)
         self._session = requests.Session()
         # With trust_env, REQUESTS_CA_BUNDLE would override `verify`, and a ~/.netrc would add
@@ -88,6 +90,8 @@ class Wire:
             if not isinstance(_json_of(response), dict):
                 raise Unanswered(malformed("HTTP 200 with what is no JSON object"))
             return response
+        if response.status_code == 401 and self._challenges and _challenge_in(response):
+            return response
         if response.status_code < 400:
             raise Unanswered(malformed(f"HTTP {response.status_code}"))
         raise Unanswered(
@@ -99,6 +103,10 @@ class Wire:
                 ),
             )
         )
+
+
+def _challenge_in(response: requests.Response) -> bool:
+    return "WWW-Authenticate" in response.headers
 
 
 def _json_of(response: requests.Response) -> Any:

@@ -342,6 +342,8 @@ async def test_closing_ends_what_is_under_way(service: TokenService, entra: Fake
         await asking
     assert caught.value.extra["cause"] == "broker-stopping"
     assert entra.closed
+    with pytest.raises(TokenUnavailable):
+        await service.lease("erp", FABRIKAM)
 
 
 async def test_requests_hits_and_misses_are_counted(

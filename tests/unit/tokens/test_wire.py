@@ -56,6 +56,18 @@ def test_nothing_else_does(told: Told, wire: Wire, status: int, body: bytes, cau
         assert caught.value.failure.cause is cause
 
 
+def test_a_challenge_gets_through_only_where_it_is_wanted(told: Told, wire: Wire) -> None:
+    told.answer({}, status=401, WWW_Authenticate="Basic realm=/var/opt/key")
+    with pytest.raises(Unanswered):
+        wire.get(told.url)
+    answering = Wire(None, challenges=True)
+    assert answering.get(told.url).headers["WWW-Authenticate"] == "Basic realm=/var/opt/key"
+    told.answer({}, status=401)
+    with pytest.raises(Unanswered):
+        answering.get(told.url)
+    answering.close()
+
+
 def test_a_redirect_is_not_followed(told: Told, wire: Wire) -> None:
     told.answer({}, status=307, Location=f"{told.url}/elsewhere")
     with pytest.raises(Unanswered, match="HTTP 307"):
