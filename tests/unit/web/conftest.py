@@ -50,6 +50,8 @@ def call() -> Call:
         path, _, query = target.partition(b"?")
         pieces = list(body)
         pairs = list(headers)
+        if any(pieces) and not any(name == b"content-length" for name, _ in pairs):
+            pairs.append((b"transfer-encoding", b"chunked"))
         sent: list[Message] = []
 
         async def receive() -> Message:

@@ -26,6 +26,9 @@ def head(*headers: tuple[bytes, bytes], query: bytes = b"") -> RequestHead:
     )
 
 
+CHUNKED = (b"transfer-encoding", b"chunked")
+
+
 def arriving(*messages: Message) -> Receive:
     waiting = list(messages)
 
@@ -81,15 +84,24 @@ def test_a_single_header_given_twice_is_unreadable_even_with_one_value() -> None
 
 async def test_a_body_is_joined_from_its_pieces() -> None:
     receive = arriving(piece(b"ab", more=True), piece(b"c"))
-    assert await read_body(head(), receive, limit=3, within_s=1) == b"abc"
+    assert await read_body(head(CHUNKED), receive, limit=3, within_s=1) == b"abc"
+
+
+@pytest.mark.parametrize("headers", [(), ((b"content-length", b"0"),)])
+async def test_a_body_that_nobody_announced_is_not_waited_for(
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    assert await read_body(head(*headers), arriving(), limit=3, within_s=0.05) == b""
 
 
 @pytest.mark.parametrize(
     ("headers", "messages", "code"),
     [
         pytest.param(((b"content-length", b"4"),), (), "body-too-large", id="declared"),
-        pytest.param((), (piece(b"ab", more=True), piece(b"cd")), "body-too-large", id="arriving"),
-        pytest.param((), (piece(b"ab", more=True),), "body-too-slow", id="slow"),
+        pytest.param(
+            (CHUNKED,), (piece(b"ab", more=True), piece(b"cd")), "body-too-large", id="arriving"
+        ),
+        pytest.param((CHUNKED,), (piece(b"ab", more=True),), "body-too-slow", id="slow"),
         pytest.param(((b"content-length", b"+3"),), (), "bad-header", id="no number"),
         pytest.param(
             ((b"content-length", b"1"), (b"content-length", b"2")),
@@ -109,4 +121,4 @@ async def test_a_body_is_refused(
 
 async def test_a_body_ends_with_its_caller() -> None:
     with pytest.raises(CallerGone):
-        await read_body(head(), arriving({"type": "http.disconnect"}), limit=3, within_s=1)
+        await read_body(head(CHUNKED), arriving({"type": "http.disconnect"}), limit=3, within_s=1)
