@@ -178,7 +178,7 @@ class Consistency:
                                 f"the same key stands at {self._where(first)}",
                             )
                     case CertificateIdentity(certificate=certificate):
-                        other, first = names.setdefault(certificate.san, (caller, path))
+                        other, first = names.setdefault(certificate.name, (caller, path))
                         if other != caller:
                             yield self._problem(
                                 (*path, "certificate", "san"),

@@ -6,33 +6,81 @@ are checked in `config.loading`, which knows files and lines.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from app.config.grants import (
+    PAGE_SIZE_MAX,
+    BoundName,
+    Grant,
+    ImpersonateAs,
+    ImpersonateCallers,
+    Limits,
+    Operation,
+    OperationName,
+    TableRule,
+)
 from app.config.words import (
     Day,
+    DocumentUrl,
     FilePath,
     Flag,
     Guid,
-    Identifier,
     Name,
     Origin,
     SafeUrl,
     Strict,
-    TableName,
     Text,
     Url,
-    Whole,
-    absolute_url,
-    encrypted,
+    document_url,
     one_of,
 )
 
-PAGE_SIZE_MAX = 5000
-"""Rows a page; Dataverse's own maximum (dataverse-reference 3.4)."""
-
+__all__ = [
+    "MUTABLE_CLAIMS",
+    "PAGE_SIZE_MAX",
+    "SHARED_CLAIMS",
+    "Algorithm",
+    "ApiKey",
+    "ApiKeyIdentity",
+    "Application",
+    "BoundName",
+    "Caller",
+    "CertificateCredential",
+    "CertificateIdentity",
+    "CertificateMatch",
+    "ClaimValue",
+    "ClientSecretCredential",
+    "Configuration",
+    "Credential",
+    "EnvReference",
+    "Environment",
+    "FederatedTokenCredential",
+    "FileReference",
+    "Grant",
+    "Identity",
+    "ImpersonateAs",
+    "ImpersonateCallers",
+    "Issuer",
+    "JwtIdentity",
+    "JwtMatch",
+    "KeyVaultKeyName",
+    "KeyVaultName",
+    "KeyVaultReference",
+    "KeyVaultSignerCredential",
+    "Limits",
+    "ManagedIdentityCredential",
+    "ManagedIdentityName",
+    "Name",
+    "Operation",
+    "OperationName",
+    "SchemaFile",
+    "SecretReference",
+    "TableRule",
+    "Url",
+    "VaultObject",
+]
 
 # ----------------------------------------------------------------- secrets
 
@@ -184,7 +232,7 @@ class Issuer(Strict):
             otherwise="must be text, or a list of texts",
         ),
     ]
-    jwks_uri: SafeUrl | None = None
+    jwks_uri: DocumentUrl | None = None
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256",)
     ca_file: FilePath | None = None
     token_file: FilePath | None = None
@@ -200,7 +248,7 @@ class Issuer(Strict):
     def _has_an_address(self) -> Issuer:
         if self.jwks_uri is None:
             try:
-                encrypted(absolute_url(self.issuer))
+                document_url(self.issuer)
             except ValueError as error:
                 raise ValueError(
                     f"issuer {error}; or name a jwks_uri, where its keys are found"
@@ -265,6 +313,15 @@ class CertificateMatch(Strict):
 
     san: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,2048}$")]
 
+    @property
+    def is_uri(self) -> bool:
+        return "://" in self.san
+
+    @property
+    def name(self) -> str:
+        """As it is compared: case counts in a URI, not in a DNS name."""
+        return self.san if self.is_uri else self.san.lower()
+
 
 class CertificateIdentity(Strict):
     certificate: CertificateMatch
@@ -279,94 +336,6 @@ Identity = Annotated[
         otherwise="an identity is one of api_key, jwt, certificate",
     ),
 ]
-
-
-class Operation(StrEnum):
-    """Dataverse's privileges, as policies name them."""
-
-    READ = "read"
-    CREATE = "create"
-    UPDATE = "update"
-    DELETE = "delete"
-    APPEND_TO = "append_to"
-    ASSIGN = "assign"
-
-
-class TableRule(Strict):
-    """What a grant allows on one table. No columns named: all of them."""
-
-    operations: tuple[Operation, ...]
-    columns: tuple[Identifier, ...] | None = None
-    writable_columns: tuple[Identifier, ...] | None = None
-    row_filter: Text | None = None
-
-
-class BoundName(Strict):
-    """A function or action bound to rows of one table."""
-
-    name: Identifier
-    table: Identifier
-
-
-OperationName = Annotated[
-    str | BoundName,
-    one_of(BoundName, text=Identifier, otherwise="must be a name, or {name: NAME, table: TABLE}"),
-]
-"""An unqualified name: without `Microsoft.Dynamics.CRM.` in front."""
-
-
-class ImpersonateCallers(Strict):
-    caller_id: Annotated[tuple[Guid, ...], Field(min_length=1)]
-
-
-class ImpersonateAs(Strict):
-    as_: Annotated[Guid, Field(alias="as")]
-
-
-class Limits(Strict):
-    page_size: Annotated[Whole, Field(ge=1, le=PAGE_SIZE_MAX)] | None = None
-    expand_depth: Annotated[Whole, Field(ge=0, le=10)] = 3
-    batch_parts: Annotated[Whole, Field(ge=1, le=1000)] = 1000
-    body_bytes: Annotated[Whole, Field(ge=1, le=128 * 1024 * 1024)] = 16 * 1024 * 1024
-    requests_per_minute: Annotated[Whole, Field(ge=1)] | None = None
-    concurrency: Annotated[Whole, Field(ge=1)] | None = None
-    weight: Annotated[Whole, Field(ge=1, le=1000)] = 1
-    priority: Literal["high", "normal", "low"] = "normal"
-
-
-class Grant(Strict):
-    """What a caller may do in one environment, as one application (or one of a pool)."""
-
-    environment: Name
-    application: Annotated[
-        Name | tuple[Name, ...],
-        one_of(
-            text=Name,
-            several=Annotated[tuple[Name, ...], Field(min_length=1)],
-            otherwise="must be an application's name, or a list of them",
-        ),
-    ]
-    enforce: Flag = True
-    issue_token: Flag = False
-    tables: dict[TableName, TableRule] = Field(default_factory=dict)
-    functions: tuple[OperationName, ...] = ()
-    actions: tuple[OperationName, ...] = ()
-    metadata: Literal["none", "granted", "all"] = "granted"
-    impersonate: Annotated[
-        Literal["none"] | ImpersonateCallers | ImpersonateAs,
-        one_of(
-            ImpersonateCallers,
-            ImpersonateAs,
-            text=Literal["none"],
-            otherwise="must be none, {caller_id: [GUID, ...]} or {as: GUID}",
-        ),
-    ] = "none"
-    headers: tuple[Annotated[str, StringConstraints(pattern=r"^(?i:MSCRM)\.[A-Za-z]+$")], ...] = ()
-    limits: Limits = Limits()
-
-    @property
-    def applications(self) -> tuple[str, ...]:
-        return (self.application,) if isinstance(self.application, str) else self.application
 
 
 class Caller(Strict):

@@ -114,8 +114,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def absolute_url(value: str) -> str:
-    """An origin, perhaps with a path; no credentials, query or fragment; no trailing slash."""
+def _plain_url(value: str) -> None:
+    """Refuses what two parsers of URLs could read in two ways."""
     # urlsplit drops tabs and line ends without a word, so they are looked for first.
     if not value.isascii() or not value.isprintable() or " " in value or "\\" in value:
         raise ValueError("must be plain ASCII without spaces or backslashes")
@@ -127,12 +127,25 @@ def absolute_url(value: str) -> str:
     except ValueError:
         # urllib quotes it, and in `https://user:secret` it is the secret.
         raise ValueError("has a port that is none") from None
-    if "@" in parts.netloc or "?" in value or "#" in value:
-        raise ValueError("must have no user, query or fragment")
+    if "@" in parts.netloc or "#" in value:
+        raise ValueError("must have no user and no fragment")
+
+
+def _base_url(value: str) -> str:
+    """An origin, perhaps with a path; no trailing slash, so that paths can be added."""
+    _plain_url(value)
+    if "?" in value:
+        raise ValueError("must have no query")
     return value.rstrip("/")
 
 
-def encrypted(value: str) -> str:
+def document_url(value: str) -> str:
+    """The address of one document, kept as it is: a query or a final slash may matter there."""
+    _plain_url(value)
+    return _encrypted(value)
+
+
+def _encrypted(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         raise ValueError("must be https: what goes there is secret (http only on loopback)")
@@ -146,9 +159,10 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-Url = Annotated[str, AfterValidator(absolute_url)]
-SafeUrl = Annotated[Url, AfterValidator(encrypted)]
+Url = Annotated[str, AfterValidator(_base_url)]
+SafeUrl = Annotated[Url, AfterValidator(_encrypted)]
 """Where a secret or a key goes to or comes from."""
+DocumentUrl = Annotated[str, AfterValidator(document_url)]
 Origin = Annotated[SafeUrl, AfterValidator(_origin)]
 
 

@@ -109,13 +109,10 @@ class Certificates:
         for name, config in callers.items():
             for identity in config.identities:
                 if isinstance(identity, CertificateIdentity):
-                    san = identity.certificate.san
-                    caller = Caller(name, IdentityRef("certificate", san), config)
-                    named = _Named(caller, uses.of(name, identity))
-                    if "://" in san:
-                        self._by_uri[san] = named
-                    else:
-                        self._by_dns_name[san.lower()] = named
+                    match = identity.certificate
+                    caller = Caller(name, IdentityRef("certificate", match.san), config)
+                    by_name = self._by_uri if match.is_uri else self._by_dns_name
+                    by_name[match.name] = _Named(caller, uses.of(name, identity))
 
     def caller(self, certificate: ForwardedCertificate, *, now: float) -> Caller:
         """Whose certificate this is. Raises `Unrecognised`, also where it could be two callers'."""

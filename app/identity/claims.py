@@ -79,6 +79,10 @@ def check_claims(claims: Claims, issuer: Issuer, *, now: float) -> float:
         raise Unrecognised("jwt-audience")
     if not set(audiences) & set(issuer.audiences):
         raise Unrecognised("jwt-audience")
+    if "cnf" in claims:
+        # Bound to a key that its sender must prove to hold (RFC 7800); as a mere bearer token it
+        # is a stolen one.
+        raise Unrecognised("jwt-claims")
     ends_at = _moment(claims, "exp")
     if ends_at is None:
         # A token without an end is a password (Kubernetes' legacy tokens have none).

@@ -16,7 +16,7 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from app.config.words import absolute_url, encrypted
+from app.config.words import document_url
 from app.identity.refusal import IssuerUnavailable, Unrecognised
 
 if TYPE_CHECKING:
@@ -84,15 +84,17 @@ class Jwks:
         self._attempted_at = float("-inf")
         self._failed = False
         self._flight = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
+        """Held, since the event loop holds tasks weakly; it answers its own errors."""
 
     async def find(self, kid: str | None, algorithm: str) -> VerifyingKey:
         """The one key that may have signed this. Raises `Unrecognised` or `IssuerUnavailable`."""
         key = self._known(kid, algorithm)
-        stale = self._monotonic() - self._fetched_at > STALE_AFTER_S
-        # Where a key is at hand nobody waits for a refresh that somebody else has begun.
-        if key is None or (stale and not self._flight.locked()):
+        if key is None:
             await self._refresh()
             key = self._known(kid, algorithm)
+        elif self._monotonic() - self._fetched_at > STALE_AFTER_S:
+            self._renew()
         if key is None:
             if self._failed:
                 raise IssuerUnavailable(retry_after_s=int(self._interval()))
@@ -108,6 +110,11 @@ class Jwks:
 
     def _interval(self) -> float:
         return REFRESH_INTERVAL_S if self._keys is not None else FIRST_INTERVAL_S
+
+    def _renew(self) -> None:
+        """Refresh beside the request: with a key at hand nobody waits for a slow issuer."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:
         async with self._flight:
@@ -154,7 +161,7 @@ class Jwks:
         uri = document.get("jwks_uri")
         if document.get("issuer") != self._issuer.issuer or not isinstance(uri, str):
             raise ValueError("the discovery document is another issuer's, or has no jwks_uri")
-        return encrypted(absolute_url(uri))
+        return document_url(uri)
 
     async def _get(self, client: httpx2.AsyncClient, uri: str) -> dict[str, Any]:
         """One JSON object. Redirects are not followed, so that no answer chooses the host."""

@@ -27,13 +27,16 @@ _ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 """No l, o, 0 and 1: people read ids to each other."""
 
 
-def generate() -> tuple[str, str]:
+def generate(caller: str) -> tuple[str, str]:
     """A new key, to be shown once, and its digest for the configuration.
 
-    32 random bytes need no slow hash and no salt: there is nothing to guess.
+    The id begins like the caller's name, so that whoever finds a key knows whose it is; the rest
+    tells the keys of one caller apart. 32 random bytes need no slow hash and no salt: there is
+    nothing to guess.
     """
-    identifier = "".join(secrets.choice(_ID_ALPHABET) for _ in range(10))
-    key = f"{PREFIX}{identifier}_{secrets.token_hex(32)}"
+    slug = re.sub(r"[^a-z0-9]", "", caller.lower())[:12] or "key"
+    suffix = "".join(secrets.choice(_ID_ALPHABET) for _ in range(6))
+    key = f"{PREFIX}{slug}-{suffix}_{secrets.token_hex(32)}"
     return key, digest(key)
 
 

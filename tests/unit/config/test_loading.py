@@ -389,6 +389,20 @@ def test_two_callers_with_different_proofs_load(tmp_path: Path, identity: str) -
     assert "second" in load(file, environ={"ERP_SECRET": "x"}).configuration.callers
 
 
+def test_two_callers_cannot_share_a_certificate_name(tmp_path: Path) -> None:
+    """Case does not count in a DNS name, but does in a URI."""
+    text = GOOD + CALLER.format(identity="certificate: {san: Loader.example}")
+    text += "      - certificate: {san: spiffe://corp/Loader}\n"
+    third = CALLER.format(identity="certificate: {san: loader.EXAMPLE}").replace("second", "third")
+    third += "      - certificate: {san: spiffe://corp/loader}\n"
+    assert [line.split(": ", 1)[1] for line in problems(write(tmp_path, text + third))] == [
+        (
+            "callers.third.identities[0].certificate.san: the same name stands at "
+            "callers.second.identities[0] (broker.yaml:36)"
+        )
+    ]
+
+
 def test_one_issuer_url_has_one_entry(tmp_path: Path) -> None:
     text = edited(
         "  cluster:", "  first: {issuer: https://kubernetes.example, audience: x}\n  cluster:"

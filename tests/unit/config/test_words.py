@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.config.words import (
     Day,
+    DocumentUrl,
     FilePath,
     FileText,
     Guid,
@@ -41,6 +42,7 @@ def read(form: Any, value: Any) -> Any:
         (SafeUrl, "http://[::1]:8443", "http://[::1]:8443"),
         (SafeUrl, "http://localhost", "http://localhost"),
         (Origin, "https://Contoso.CRM4.dynamics.com/", "https://contoso.crm4.dynamics.com"),
+        (DocumentUrl, "https://idp/keys/?p=1", "https://idp/keys/?p=1"),
         (Day, date(2027, 6, 30), date(2027, 6, 30)),
         (Day, "2027-06-30", date(2027, 6, 30)),
     ],
@@ -80,6 +82,9 @@ def test_a_word_is_taken(form: Any, value: Any, expected: Any) -> None:
         (SafeUrl, "http://127.0.0.1.evil.example"),
         (SafeUrl, "http://localhost.evil.example"),
         (Origin, "https://contoso.crm4.dynamics.com/api/data"),
+        (DocumentUrl, "http://idp/keys"),
+        (DocumentUrl, "https://user@idp/keys"),
+        (DocumentUrl, "https://idp/keys#x"),
         (Day, 20270630),
         (Day, datetime(2027, 6, 30)),  # noqa: DTZ001 - as YAML reads `2027-06-30 00:00:00`
         (Day, "30.06.2027"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import time
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -42,11 +43,13 @@ class IssuerServer:
         self.documents: dict[str, tuple[int, bytes]] = {}
         self.asked: list[str] = []
         self.authorization: dict[str, str | None] = {}
+        self.slow_s = 0.0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
+                time.sleep(outer.slow_s)
                 outer.authorization[self.path] = self.headers.get("Authorization")
                 status, body = outer.documents.get(self.path, (404, b"{}"))
                 self.send_response(status)

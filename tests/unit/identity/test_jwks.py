@@ -40,6 +40,11 @@ def jwks(server: IssuerServer, clock: Clock | None = None, **changed: Any) -> Jw
     return Jwks(issuer, monotonic=clock or Clock())
 
 
+async def settled(keys: Jwks) -> None:
+    if keys._renewal is not None:
+        await keys._renewal
+
+
 async def test_the_keys_are_found_by_discovery(server: IssuerServer) -> None:
     keys = jwks(server)
     assert (await keys.find("one", "RS256")).kid == "one"
@@ -90,6 +95,8 @@ async def test_the_keys_are_kept_while_the_issuer_is_down(server: IssuerServer) 
     server.fail()
     clock.now += 10 * STALE_AFTER_S
     assert (await keys.find("one", "RS256")).kid == "one"
+    await settled(keys)
+    clock.now += REFRESH_INTERVAL_S
     with pytest.raises(IssuerUnavailable) as caught:
         await keys.find("two", "RS256")
     assert (caught.value.code, caught.value.retry_after_s) == ("issuer-unavailable", 60)
@@ -102,9 +109,36 @@ async def test_a_withdrawn_key_ends_with_the_next_refresh(server: IssuerServer) 
     server.publish(rsa_key("two"))
     clock.now += STALE_AFTER_S
     await keys.find("one", "RS256")
+    await settled(keys)
+    await keys.find("one", "RS256")
     clock.now += 1
+    # Nobody waits for the refresh, so the withdrawn key counts for the request that began it.
+    await keys.find("one", "RS256")
+    await settled(keys)
     with pytest.raises(Unrecognised):
         await keys.find("one", "RS256")
+
+
+async def test_nobody_waits_for_a_slow_issuer_while_keys_are_at_hand(
+    server: IssuerServer,
+) -> None:
+    clock = Clock()
+    keys = jwks(server, clock)
+    await keys.find("one", "RS256")
+    clock.now += 2 * STALE_AFTER_S
+    server.slow_s = 0.2
+    async with asyncio.timeout(0.1):
+        for _ in range(50):
+            assert (await keys.find("one", "RS256")).kid == "one"
+    await settled(keys)
+    assert server.asked == [DISCOVERY, "/keys"] * 2
+
+
+async def test_an_address_with_a_query_is_asked_as_it_is(server: IssuerServer) -> None:
+    """Entra's keys of an application with claims mapping stand at `…/keys?appid=…`."""
+    server.documents["/keys/?appid=1"] = server.documents["/keys"]
+    await jwks(server, jwks_uri=f"{server.url}/keys/?appid=1").find("one", "RS256")
+    assert server.asked == ["/keys/?appid=1"]
 
 
 async def test_without_any_key_the_issuer_is_asked_soon_again(server: IssuerServer) -> None:

@@ -210,6 +210,7 @@ async def test_a_token_for_the_broker_counts(server: IssuerServer, audience: Any
         pytest.param({"exp": 10**400}, "jwt-claims", id="end-beyond-numbers"),
         pytest.param({"nbf": NOW + 61}, "jwt-not-yet-valid", id="not-yet"),
         pytest.param({"iat": NOW + 61}, "jwt-not-yet-valid", id="from-the-future"),
+        pytest.param({"cnf": {"jkt": "x"}}, "jwt-claims", id="bound-to-a-key"),
         pytest.param({"nbf": []}, "jwt-claims", id="begin-as-list"),
         pytest.param({"scp": "user_impersonation"}, "jwt-for-a-person", id="delegated"),
         pytest.param({"scp": ""}, "jwt-for-a-person", id="delegated-for-nothing"),

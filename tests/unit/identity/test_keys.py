@@ -56,7 +56,7 @@ def test_a_key_is_its_caller_shown_by_its_id_only() -> None:
         pytest.param(KEY.replace("d", "\uff44", 1), id="full-width-d"),
         pytest.param(digest(KEY), id="its-digest"),
         pytest.param("dvb_loader-1_", id="its-id"),
-        pytest.param(generate()[0], id="another-key"),
+        pytest.param(generate("loader")[0], id="another-key"),
     ],
 )
 def test_what_is_not_the_key_is_nobody(key: str) -> None:
@@ -79,14 +79,17 @@ def test_a_configured_digest_of_something_weaker_opens_nothing(key: str) -> None
     assert reason(known({"loader": config(key)}), key.encode()) == "malformed-credential"
 
 
-def test_a_generated_key_has_the_documented_form_and_works() -> None:
-    key, sha256 = generate()
-    assert re.fullmatch(r"dvb_[a-z2-9]{10}_[0-9a-f]{64}", key)
+@pytest.mark.parametrize(
+    ("caller", "begin"),
+    [("invoice-loader", "invoiceloade"), ("A.b_1", "ab1"), ("\u00e9", "key")],
+)
+def test_a_generated_key_has_the_documented_form_and_works(caller: str, begin: str) -> None:
+    key, sha256 = generate(caller)
+    assert re.fullmatch(rf"dvb_{begin}-[a-z2-9]{{6}}_[0-9a-f]{{64}}", key)
     assert sha256 == digest(key)
-    assert (
-        known({"new": config(key)}).caller(key.encode(), now=NOON).identity.id == key.split("_")[1]
-    )
-    assert generate()[0] != key
+    found = known({"new": config(key)}).caller(key.encode(), now=NOON)
+    assert found.identity.id == key.split("_")[1]
+    assert generate(caller)[0] != key
 
 
 def test_a_use_is_noted_with_the_id_of_the_key() -> None:
