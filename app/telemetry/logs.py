@@ -86,6 +86,11 @@ def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode("utf-8")
 
 
+def _names_no_target(record: logging.LogRecord) -> bool:
+    """Uvicorn writes the path and query of a refused WebSocket upgrade to its error log."""
+    return "WebSocket" not in str(record.msg)
+
+
 def _renderer(form: Literal["json", "console"], *, colors: bool) -> Callable[..., Any]:
     if form == "json":
         return _render_json
@@ -120,6 +125,7 @@ def configure(
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(output)
+    handler.addFilter(_names_no_target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

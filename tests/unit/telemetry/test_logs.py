@@ -83,6 +83,14 @@ def test_uvicorn_does_not_even_format_an_access_line() -> None:
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
+def test_a_refused_websocket_upgrade_does_not_show_its_query() -> None:
+    output = configured()
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.info('%s - "WebSocket %s" 403', "10.0.0.1:1", "/x?$filter=name eq 'hunter2'")
+    uvicorn.info("connection rejected (403 Forbidden)")
+    assert [line["event"] for line in lines(output)] == ["connection rejected (403 Forbidden)"]
+
+
 def test_an_exception_leaves_its_place_but_not_its_message() -> None:
     output = configured()
     try:
