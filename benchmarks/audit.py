@@ -15,7 +15,6 @@ import random
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -178,7 +177,7 @@ def fill(path: Path, count: int) -> None:
             store.append(entries)
             batch.clear()
             start = time.perf_counter()
-            while advance(connection, threading.Lock()):
+            while advance(connection, store.turn):
                 pass
             indexing += time.perf_counter() - start
             if number % (4096 * 256) == 0:

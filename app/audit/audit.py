@@ -16,6 +16,7 @@ from app.errors import Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from app.audit.chain import Checkpoint, Signer
     from app.audit.store import JournalStore, RecordReader
@@ -74,6 +75,7 @@ def audit_at(
     *,
     signer: Signer,
     program: str,
+    retention: timedelta | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> Audit:
     """The audit that `BROKER_AUDIT_URL` names. Opens nothing yet."""
@@ -82,7 +84,7 @@ def audit_at(
     return Audit(
         store=store,
         reader=SqliteReader(path),
-        keeper=SqliteKeeper(path, store.turn),
+        keeper=SqliteKeeper(path, store.turn, signer, retention),
         signer=signer,
         program=program,
         on_checkpoint=on_checkpoint,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from app.audit.record import OUTCOME_PREFIX, is_record, record_id
+from app.audit.record import OUTCOME_PREFIX, is_record, record_id, record_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +40,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     `postings` are places in the block, see `pack`. `times` holds, for each place, the
     record's milliseconds since `first_time` (epoch
-    milliseconds); a place without a finished record holds the largest value.
+    milliseconds); a place without a finished record holds the largest value. `last_time` covers
+    the intents too.
     """
 
     number: int
@@ -154,10 +155,12 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
     keys: list[tuple[int, int]] = []
     opened: dict[str, int] = {}
     closed: list[str] = []
+    newest_intent = 0
     for row, body in rows:
         if not body.startswith(OUTCOME_PREFIX):
             if is_record(body):
                 opened[record_id(body)] = row
+                newest_intent = max(newest_intent, _epoch_ms(record_time(body), minutes))
             continue
         found = _read(body)
         if opened.pop(found.id, None) is None:
@@ -189,7 +192,7 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
     return Block(
         number=number,
         first_time=first_time,
-        last_time=max((moment for _, moment in moments), default=0),
+        last_time=max(newest_intent, *(moment for _, moment in moments), 0),
         times=times.tobytes(),
         postings=postings,
         keys=sorted(keys),

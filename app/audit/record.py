@@ -151,6 +151,11 @@ def record_id(body: bytes) -> str:
     return body[len(prefix) : len(prefix) + 36].decode("ascii", "replace")
 
 
+def record_time(body: bytes) -> str:
+    """The time of a record's bytes, without reading the rest."""
+    return body[body.find(b'"time":"') + 8 :][:27].decode("ascii", "replace")
+
+
 def table_accesses(accesses: Iterable[Access]) -> tuple[TableAccess, ...]:
     """Accesses as they are recorded: in a fixed order, ALL as null."""
     recorded = [

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from app.audit.chain import Entry, Head
 from app.audit.sqlite_schema import migrate
+from app.audit.sqlite_turn import Turn
 from app.audit.store import StoreFailed
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
         self._writers: dict[str, int] = {}
-        self.turn = threading.Lock()
-        """Held while writing, so that threads of this process need no busy waiting."""
+        self.turn = Turn(path.with_name(path.name + "-turn"))
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self._path)!r})"
@@ -91,6 +90,7 @@ class SqliteStore:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+        self.turn.close()
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:

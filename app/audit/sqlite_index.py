@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     import sqlite3
-    import threading
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 _SLICE: Final = 32
 """Rows that are read in one go: some 0.1 ms, after which others have their turn."""
@@ -27,7 +27,7 @@ _PLACES_MAX: Final = 4096
 """Places that are packed in one go, some 0.3 ms."""
 
 
-def advance(connection: sqlite3.Connection, turn: threading.Lock) -> bool:
+def advance(connection: sqlite3.Connection, turn: AbstractContextManager[None]) -> bool:
     """Index the next full block, if there is one.
 
     Several processes may do so at once: who comes second sees it and leaves it.

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from app.audit.sqlite import connect
 from app.audit.sqlite_index import advance
+from app.audit.sqlite_retention import retire_block
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
     from pathlib import Path
+
+    from app.audit.chain import Signer
 
 log = structlog.stdlib.get_logger(__name__)
 
 EVERY_S: Final = 0.25
+RETIRE_EVERY_S: Final = 60.0
 WAL_BYTES: Final = 16 * 1024 * 1024
 """A write-ahead log of this size is moved into the database."""
 
@@ -24,8 +32,17 @@ WAL_BYTES: Final = 16 * 1024 * 1024
 class SqliteKeeper:
     """A thread of its own, which may fail and begin again without anybody waiting."""
 
-    def __init__(self, path: Path, turn: threading.Lock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        turn: AbstractContextManager[None],
+        signer: Signer,
+        retention: timedelta | None = None,
+    ) -> None:
         self._path = path
+        self._signer = signer
+        self._retention = retention
+        self._retired_at = -RETIRE_EVERY_S
         self._wal = path.with_name(path.name + "-wal")
         self._turn = turn
         self._stop = threading.Event()
@@ -63,11 +80,25 @@ class SqliteKeeper:
                     self._shorten_log(connection)
                     if self._stop.is_set():
                         return
+                self._retire(connection)
                 self._shorten_log(connection)
                 if self._stop.wait(EVERY_S):
                     return
         finally:
             connection.close()
+
+    def _retire(self, connection: sqlite3.Connection) -> None:
+        """Remove what is too old, bit by bit."""
+        if self._retention is None or time.monotonic() < self._retired_at + RETIRE_EVERY_S:
+            return
+        now = datetime.now(UTC)
+        while retire_block(
+            connection, self._turn, self._signer, before=now - self._retention, now=now
+        ):
+            self._shorten_log(connection)
+            if self._stop.is_set():
+                return
+        self._retired_at = time.monotonic()
 
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
         if self._wal.stat().st_size < WAL_BYTES:

@@ -1,25 +1,31 @@
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
-import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.audit import chain, postings
+from app.audit import chain, postings, sqlite_keeper
 from app.audit.query import Query, matches
-from app.audit.record import Record, TableAccess, encode
+from app.audit.record import Record, TableAccess, encode, timestamp
 from app.audit.sqlite import SqliteStore, connect
+from app.audit.sqlite_entries import read_entries, read_tombstones
 from app.audit.sqlite_index import advance
+from app.audit.sqlite_keeper import SqliteKeeper
 from app.audit.sqlite_reader import SqliteReader
+from app.audit.sqlite_retention import retire_block
 from app.audit.store import StoreFailed
+from app.audit.verify import Verdict, verify
 from app.errors import Misconfigured, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from app.audit.keys import CheckpointKeys, CheckpointSigner
 
 pytestmark = pytest.mark.anyio
 
@@ -46,9 +52,17 @@ class File:
         entries, self._head = chain.extend(self._head, [encode(record) for record in records])
         self.store.append(entries)
 
+    def retire(self, before: datetime, signer: CheckpointSigner) -> int:
+        connection = connect(self.path)
+        blocks = 0
+        while retire_block(connection, self.store.turn, signer, before=before, now=LATER):
+            blocks += 1
+        connection.close()
+        return blocks
+
     def index(self) -> None:
         connection = connect(self.path)
-        while advance(connection, threading.Lock()):
+        while advance(connection, self.store.turn):
             pass
         connection.close()
 
@@ -209,6 +223,7 @@ QUERIES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "not indexed"])
 @pytest.mark.parametrize("filters", QUERIES, ids=lambda filters: ",".join(filters) or "all")
+@pytest.mark.usefixtures("small_blocks")
 async def test_an_index_answers_as_reading_everything_would(
     file: File,
     reader: SqliteReader,
@@ -216,9 +231,7 @@ async def test_an_index_answers_as_reading_everything_would(
     filters: dict[str, Any],
     *,
     indexed: bool,
-    small_blocks: None,
 ) -> None:
-    assert small_blocks is None
     rows = mixture(record, 300, seed=len(str(filters)))
     for start in range(0, len(rows), 50):
         file.write(*rows[start : start + 50])
@@ -309,10 +322,10 @@ def test_a_second_chain_names_the_first(file: File, record: Callable[..., Record
     second.store.close()
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_heads_are_the_same_with_and_without_the_index(
-    file: File, record: Callable[..., Record], small_blocks: None
+    file: File, record: Callable[..., Record]
 ) -> None:
-    assert small_blocks is None
     file.write(*(record() for _ in range(100)))
     before = file.store.head("writer-0")
     file.index()
@@ -326,3 +339,128 @@ def test_a_large_batch_is_stored_whole(file: File, record: Callable[..., Record]
     head = file.store.head("writer-0")
     assert head is not None
     assert head.seq == 1001
+
+
+def verdict(file: File, keys: CheckpointKeys) -> Verdict:
+    tombstones = read_tombstones(file.path)
+    return verify((entry for _, entry in read_entries(file.path)), keys=keys, tombstones=tombstones)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_retention_removes_what_is_old_and_signs_for_it(
+    file: File,
+    reader: SqliteReader,
+    record: Callable[..., Record],
+    signer: CheckpointSigner,
+    keys: CheckpointKeys,
+) -> None:
+    second = File(file.path)
+    kept = [record() for _ in range(600)]
+    for start in range(0, 600, 20):
+        (file, second)[start % 40 == 0].write(*kept[start : start + 20])
+    file.index()
+    cutoff = datetime.fromisoformat(kept[400].time)
+    assert file.retire(cutoff, signer) == 12
+    assert verdict(file, keys).faults == ()
+    found = await walk(reader)
+    # Whole blocks go: some of what is old is in the first one that stays.
+    assert kept[400:] == found[::-1][-200:]
+    assert 200 <= len(found) < 232
+    assert await reader.get(kept[0].id, now=LATER) is None
+    assert await walk(reader, caller="invoice-loader", limit=50) == found
+    assert file.retire(cutoff, signer) == 0
+    stones = read_tombstones(file.path)
+    assert {stone.writer for stone in stones} == {"writer-0", "writer-1"}
+    assert {stone.before for stone in stones} == {timestamp(cutoff)}
+    second.store.close()
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_retention_goes_on_from_where_it_was(
+    file: File,
+    record: Callable[..., Record],
+    signer: CheckpointSigner,
+    keys: CheckpointKeys,
+) -> None:
+    kept = [record() for _ in range(300)]
+    file.write(*kept)
+    file.index()
+    for place in (100, 200, 299):
+        file.retire(datetime.fromisoformat(kept[place].time), signer)
+        assert verdict(file, keys).good
+    file.write(record())
+    assert verdict(file, keys).good
+    connection = connect(file.path)
+    for table in ("blocks", "postings", "keys"):
+        count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        assert count < 150, table
+    connection.close()
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_what_retention_did_not_sign_for_is_missing(
+    file: File,
+    record: Callable[..., Record],
+    signer: CheckpointSigner,
+    keys: CheckpointKeys,
+) -> None:
+    kept = [record() for _ in range(100)]
+    file.write(*kept)
+    file.index()
+    file.retire(datetime.fromisoformat(kept[50].time), signer)
+    connection = connect(file.path)
+    row, seq = connection.execute("SELECT row, seq FROM entries ORDER BY row LIMIT 1").fetchone()
+    connection.execute("DELETE FROM entries WHERE row = ?", (row,))
+    connection.close()
+    faults = verdict(file, keys).faults
+    assert [(fault.kind, fault.first, fault.last) for fault in faults] == [("removed", seq, seq)]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_young_file_loses_nothing(
+    file: File, record: Callable[..., Record], signer: CheckpointSigner
+) -> None:
+    file.write(*(record() for _ in range(100)))
+    file.index()
+    assert file.retire(datetime.fromisoformat("2026-10-14T12:00:00Z"), signer) == 0
+    assert not read_tombstones(file.path)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_intents_of_today_keep_their_block(
+    file: File, record: Callable[..., Record], signer: CheckpointSigner
+) -> None:
+    file.write(*(record(phase="intent") for _ in range(100)))
+    file.index()
+    assert file.retire(datetime.fromisoformat("2026-10-14T12:00:00Z"), signer) == 0
+    assert file.retire(LATER, signer) == 3
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_the_keeper_indexes_retires_and_shortens_the_log(
+    file: File,
+    reader: SqliteReader,
+    record: Callable[..., Record],
+    signer: CheckpointSigner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sqlite_keeper, "WAL_BYTES", 1)
+    monkeypatch.setattr(sqlite_keeper, "EVERY_S", 0.01)
+    monkeypatch.setattr(sqlite_keeper, "RETIRE_EVERY_S", 0.0)
+    now = datetime.now(UTC)
+    old = [record(time=timestamp(now - timedelta(days=2))) for _ in range(100)]
+    new = [record(time=timestamp(now)) for _ in range(100)]
+    file.write(*old, *new)
+    keeper = SqliteKeeper(file.path, file.store.turn, signer, retention=timedelta(days=1))
+    keeper.start()
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0.02)
+            page = await reader.query(Query(limit=1000), now=now)
+            if page.unindexed < 32 and len(page.records) < 132:
+                break
+    await asyncio.to_thread(keeper.stop)
+    assert page.records[:100] == tuple(new[::-1])
+    before = file.path.with_name("audit.db-wal").stat().st_size
+    file.write(record())
+    assert file.path.with_name("audit.db-wal").stat().st_size == before
