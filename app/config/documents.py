@@ -17,7 +17,6 @@ from app.config.problems import ConfigurationError, Problem
 from app.config.words import FileText
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 DOCUMENT_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -38,13 +37,6 @@ class Node:
     content: Any
     size: int = 1
     height: int = 0
-
-    def children(self) -> Iterator[Node]:
-        if isinstance(self.content, dict):
-            for entry in self.content.values():
-                yield entry.value
-        elif isinstance(self.content, list):
-            yield from self.content
 
     def plain(self) -> Any:
         """The same without places: what the model validates."""

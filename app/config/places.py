@@ -57,8 +57,8 @@ def _problem(form: Any, root: Node, path: Path, detail: ErrorDetails) -> Problem
     kind = detail["type"]
     if kind == "extra_forbidden":
         holder = root.at(path).at(tuple(inside[:-1])).content
-        known = set(_known_keys(form, inside[:-1], root.at(path)))
-        hint = nearest(str(inside[-1]), known - set(holder))
+        free = set(_known_keys(form, inside[:-1], root.at(path))) - set(holder)
+        hint = nearest(str(inside[-1]), free) if free else "; no other can stand here"
         where = written(whole[:-1])
         return root.problem(
             whole, f"{where + ': ' if where else ''}unknown key '{written(inside[-1:])}'{hint}"

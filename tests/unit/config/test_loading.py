@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from app.config.loading import load, problems_at
-from app.config.model import FileReference, SchemaFile
+from app.config.model import CertificateCredential, FileReference, SchemaFile
 from app.config.problems import ConfigurationError, Problem
 
 DIGEST_A = "a" * 64
@@ -131,7 +131,7 @@ def test_the_error_carries_a_stable_code_and_all_places(tmp_path: Path) -> None:
         pytest.param(
             f'api_key: {{sha256: "{DIGEST_A}"}}',
             f'api_key: {{sha256: "{DIGEST_A}"}}\n        expires: 2027-06-30',
-            "broker.yaml:27: callers.loader.identities[0]: unknown key 'expires'; there is none",
+            "broker.yaml:27: callers.loader.identities[0]: unknown key 'expires'; no other can stand here",
             id="key-one-level-too-high",
         ),
         pytest.param(
@@ -299,6 +299,63 @@ def test_the_error_carries_a_stable_code_and_all_places(tmp_path: Path) -> None:
             "tokens for Dataverse are no proof of who sends them; give the broker an audience "
             "of its own",
             id="dataverse-audience",
+        ),
+        pytest.param(
+            "application: erp",
+            "application: erp\n        limits: {page_size: '500'}",
+            "broker.yaml:32: callers.loader.grants[0].limits.page_size: must be a whole number, "
+            "without quotes",
+            id="quoted-number",
+        ),
+        pytest.param(
+            "application: erp",
+            "application: erp\n        limits: {page_size: 0}",
+            "broker.yaml:32: callers.loader.grants[0].limits.page_size: must be at least 1",
+            id="limit-of-nothing",
+        ),
+        pytest.param(
+            "application: erp",
+            "application: erp\n        metadata: [all]",
+            "broker.yaml:32: callers.loader.grants[0].metadata: must be one of none, granted, all",
+            id="list-for-a-word",
+        ),
+        pytest.param(
+            "application: erp",
+            "application: erp\n        impersonate: {as: 7}",
+            "broker.yaml:32: callers.loader.grants[0].impersonate.as: must be a GUID, in quotes",
+            id="number-for-a-guid",
+        ),
+        pytest.param(
+            "    default_environment",
+            "    description: 7\n    default_environment",
+            "broker.yaml:28: callers.loader.description: must be text: put it in quotes",
+            id="number-for-a-text",
+        ),
+        pytest.param(
+            "{env: ERP_SECRET}",
+            "{env: ERP-SECRET}",
+            "broker.yaml:8: applications.erp.credentials[0].client_secret.env: must have the form "
+            "^[A-Za-z_][A-Za-z0-9_]*$",
+            id="no-name-of-a-variable",
+        ),
+        pytest.param(
+            "{operations: [read]}",
+            "[read]",
+            "broker.yaml:33: callers.loader.grants[0].tables.accounts: must be a mapping",
+            id="list-for-a-mapping",
+        ),
+        pytest.param(
+            "issuers:\n  cluster: {issuer: https://kubernetes.example, audience: broker}",
+            "issuers: [cluster]",
+            "broker.yaml:20: issuers: must be a mapping of names",
+            id="list-for-a-section",
+        ),
+        pytest.param(
+            "issuer: https://kubernetes.example",
+            "issuer: kubernetes/serviceaccount",
+            "broker.yaml:21: issuers.cluster: issuer must be an absolute URL, like "
+            "https://contoso.crm4.dynamics.com; or name a jwks_uri, where its keys are found",
+            id="issuer-without-an-address",
         ),
         pytest.param(
             "public_url: https://broker.internal.example\n",
@@ -558,6 +615,39 @@ def test_no_error_repeats_a_value(tmp_path: Path) -> None:
             grants: canary
         """)
     assert "canary" not in "\n".join(problems(write(tmp_path, text))).replace("'canary2'", "")
+
+
+def test_a_certificate_and_its_passphrase_are_read_and_a_schema_that_is_missing_is_named(
+    tmp_path: Path,
+) -> None:
+    certificate = "certificate: {file: erp.pfx}\n        passphrase: {env: ERP_SECRET}"
+    text = edited("client_secret: {env: ERP_SECRET}", certificate)
+    (tmp_path / "erp.pfx").write_bytes(b"\x30\x82\xff")
+    loaded = load(write(tmp_path, text), environ={"ERP_SECRET": "swordfish"})
+    credential = loaded.configuration.applications["erp"].credentials[0]
+    assert isinstance(credential, CertificateCredential)
+    assert credential.passphrase is not None
+    assert loaded.secrets.data(credential.certificate).get_secret_value() == b"\x30\x82\xff"
+    assert loaded.secrets.text(credential.passphrase).get_secret_value() == "swordfish"
+
+    pinned = text.replace("administrator: admin", "schema: {file: gone.xml}")
+    assert problems(write(tmp_path, pinned)) == [
+        (
+            "broker.yaml:19: environments.contoso.schema.file: the file gone.xml cannot be read: "
+            "No such file or directory"
+        )
+    ]
+
+
+def test_a_secret_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    (tmp_path / "admin.secret").write_bytes(b"\xff\xfe")
+    assert problems(file) == [
+        (
+            "broker.yaml:13: applications.admin.credentials[0].client_secret: the file admin.secret "
+            "is not UTF-8 text"
+        )
+    ]
 
 
 # ------------------------------------------------------------------------------ version
