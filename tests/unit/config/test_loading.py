@@ -131,7 +131,8 @@ def test_the_error_carries_a_stable_code_and_all_places(tmp_path: Path) -> None:
         pytest.param(
             f'api_key: {{sha256: "{DIGEST_A}"}}',
             f'api_key: {{sha256: "{DIGEST_A}"}}\n        expires: 2027-06-30',
-            "broker.yaml:27: callers.loader.identities[0]: unknown key 'expires'; no other can stand here",
+            "broker.yaml:27: callers.loader.identities[0]: unknown key 'expires'; no other can "
+            "stand here",
             id="key-one-level-too-high",
         ),
         pytest.param(
@@ -644,8 +645,8 @@ def test_a_secret_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "admin.secret").write_bytes(b"\xff\xfe")
     assert problems(file) == [
         (
-            "broker.yaml:13: applications.admin.credentials[0].client_secret: the file admin.secret "
-            "is not UTF-8 text"
+            "broker.yaml:13: applications.admin.credentials[0].client_secret: the file "
+            "admin.secret is not UTF-8 text"
         )
     ]
 
