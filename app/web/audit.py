@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - FastAPI reads annotations at run time
-from typing import Annotated, Any, Literal, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 from fastapi import APIRouter, Path, Query
@@ -12,10 +12,14 @@ from starlette.responses import Response
 
 from app.audit import query as asked
 from app.audit.record import Record  # noqa: TC001
-from app.errors import Unreadable
+from app.audit.store import StoreFailed
+from app.errors import Unavailable, Unreadable
 from app.web.openapi.answers import EXAMPLE_REQUEST_ID, problem_answers
 from app.web.roles import Auditor  # noqa: TC001
 from app.web.views import Decision, IdentityKind, Operation, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Text = Annotated[str | None, Field(max_length=200)]
 
@@ -137,20 +141,21 @@ class RecordPage(View):
 
 
 class Records(Protocol):
-    """The record, to be read."""
+    """The record, to be read: `app.audit`'s readers have this form."""
 
-    async def page(self, query: asked.Query) -> asked.Page:
-        """Raises `Unreadable` for a cursor of another walk, `Unavailable` where the store is
-        not there.
-        """
+    async def query(self, query: asked.Query, *, now: datetime) -> asked.Page:
+        """Raises `Unreadable` for a cursor of another walk, `StoreFailed` without a store."""
         ...
 
-    async def record(self, record_id: str) -> Record | None: ...
+    async def get(self, record_id: str, *, now: datetime) -> Record | None: ...
 
 
 class AuditAddresses:
-    def __init__(self, records: Records) -> None:
+    def __init__(
+        self, records: Records, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._records = records
+        self._now = now
 
     def router(self) -> APIRouter:
         router = APIRouter(tags=["audit"])
@@ -161,7 +166,9 @@ class AuditAddresses:
             response_model=RecordPage,
             summary="Who touched what, when, and as which application",
             description="Needs the role `auditor`.",
-            responses=problem_answers("bad-query", "cursor-invalid", "not-granted"),
+            responses=problem_answers(
+                "bad-query", "cursor-invalid", "not-granted", "audit-unreadable"
+            ),
         )
         router.add_api_route(
             "/audit/records/{record_id}",
@@ -170,12 +177,16 @@ class AuditAddresses:
             response_model=AuditRecord,
             summary="One record",
             description="Needs the role `auditor`.",
-            responses=problem_answers("not-granted", "no-such-record"),
+            responses=problem_answers("not-granted", "no-such-record", "audit-unreadable"),
         )
         return router
 
     async def page(self, _auditor: Auditor, wanted: Annotated[RecordFilter, Query()]) -> Response:
-        page = await self._records.page(asked.Query(**wanted.model_dump()))
+        query = asked.Query(**wanted.model_dump())
+        try:
+            page = await self._records.query(query, now=self._now())
+        except StoreFailed as failed:
+            raise _unreadable() from failed
         return _json({"records": page.records, "next_cursor": page.cursor})
 
     async def record(
@@ -183,10 +194,21 @@ class AuditAddresses:
         record_id: Annotated[str, Path(examples=[EXAMPLE_REQUEST_ID], max_length=64)],
         _auditor: Auditor,
     ) -> Response:
-        found = await self._records.record(record_id)
+        try:
+            found = await self._records.get(record_id, now=self._now())
+        except StoreFailed as failed:
+            raise _unreadable() from failed
         if found is None:
             raise Unreadable("no-such-record", "no audit record has this id")
         return _json(found)
+
+
+def _unreadable() -> Unavailable:
+    return Unavailable(
+        "audit-unreadable",
+        "the audit store cannot be read now; what is recorded is not lost",
+        retry_after_s=5,
+    )
 
 
 def _json(value: Any) -> Response:

@@ -6,6 +6,7 @@ on the record before it leaves.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, Path
@@ -133,7 +134,9 @@ class DescriptionAddresses:
         return router
 
     async def openapi(self, _caller: Caller) -> Response:
-        return Response(self._openapi(), media_type="application/json")
+        # Beside the event loop: the first time it has to be made.
+        document = await asyncio.to_thread(self._openapi)
+        return Response(document, media_type="application/json")
 
     async def problem(
         self, code: Annotated[str, Path(examples=["not-granted"], max_length=64)], _caller: Caller

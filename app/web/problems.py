@@ -79,6 +79,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "key-vault-unavailable": Problem(503, "The key vault cannot be asked"),
     "issuer-unavailable": Problem(503, "The issuer of the caller's token cannot be asked"),
     "upstream-busy": Problem(503, "Too many requests are on their way to Dataverse"),
+    "audit-unreadable": Problem(503, "The audit cannot be read"),
     "metadata-refused": Problem(502, "The environment refused its metadata"),
     "record-unavailable": Problem(503, "The audit record cannot be kept"),
     "schema-unavailable": Problem(503, "The environment's schema is not there yet"),

@@ -10,6 +10,7 @@ import pytest
 
 from app.audit import query as asked
 from app.audit.record import RECORD_FIELDS, Identity, Part, Record, TableAccess
+from app.audit.store import StoreFailed
 from app.config.model import Configuration
 from app.errors import Unavailable, Unreadable
 from app.identity.caller import Caller, IdentityRef
@@ -105,15 +106,19 @@ class Broker:
             IdentityUseView(kind="api_key", subject="k1", expires=NOON, last_used=NOON),
         )
 
-    async def page(self, query: asked.Query) -> asked.Page:
+    async def query(self, query: asked.Query, *, now: datetime) -> asked.Page:
+        assert now.tzinfo is UTC
         self.queries.append(query)
         if self.broken:
-            raise Unavailable("record-unavailable", "the store is not there", retry_after_s=5)
+            raise StoreFailed("/var/lib/broker/audit.db is gone")
         if query.cursor == "of another walk":
             raise Unreadable("cursor-invalid", "cursor: begin again without one")
         return asked.Page(records=(RECORD,), cursor="next", unindexed=0)
 
-    async def record(self, record_id: str) -> Record | None:
+    async def get(self, record_id: str, *, now: datetime) -> Record | None:
+        assert now.tzinfo is UTC
+        if self.broken:
+            raise StoreFailed("/var/lib/broker/audit.db is gone")
         return RECORD if record_id == RECORD.id else None
 
     def applications(self) -> tuple[ApplicationView, ...]:
@@ -337,8 +342,11 @@ async def test_a_filter_that_cannot_be_read_is_refused(call: Any, query: bytes, 
 async def test_errors_of_the_store_are_problems(call: Any) -> None:
     foreign = await call(app(Broker(caller="auditor")), b"/audit/records?cursor=of+another+walk")
     assert (foreign.status, foreign.json()["type"]) == (400, "/problems/cursor-invalid")
-    broken = await call(app(Broker(caller="auditor", broken=True)), b"/audit/records")
-    assert (broken.status, broken.headers["retry-after"]) == (503, "5")
+    for target in (b"/audit/records", b"/audit/records/0192"):
+        broken = await call(app(Broker(caller="auditor", broken=True)), target)
+        assert (broken.status, broken.headers["retry-after"]) == (503, "5")
+        assert broken.json()["type"] == "/problems/audit-unreadable"
+        assert b"audit.db" not in broken.body
 
 
 async def test_one_record_is_found_by_its_id_or_not(call: Any) -> None:
