@@ -11,15 +11,16 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.dataverse.answer import READ_BYTES
 from app.dataverse.connection import Connection, Patience
 from app.dataverse.failures import ExchangeFailed, Stage
-from app.dataverse.framing import CHUNKED_LINE, length_line, request_head
+from app.dataverse.framing import request_head
 from app.dataverse.pool import Pool
 from app.dataverse.tunnel import TunnelRefused, open_tunnel
+from app.dataverse.uploads import framing_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from app.dataverse.answer import Answer
     from app.dataverse.message import UpstreamRequest
     from app.dataverse.proxies import HttpProxy
-
-_BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,11 @@ class UpstreamClient:
         seen the request), `UpstreamBusy`, and `UnsendableHead` before anything is done.
         """
         head = request_head(
-            request.method, request.target, self._host_header, request.headers, _framing(request)
+            request.method,
+            request.target,
+            self._host_header,
+            request.headers,
+            framing_line(request),
         )
         connection = await self._pool.lend(timeout_s=timeout_s, fresh=fresh)
         return await connection.exchange(request, head=head, timeout_s=timeout_s)
@@ -178,12 +181,3 @@ def _reason(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "no connection in time: check the network policy and the proxy"
     return os.strerror(error.errno) if error.errno else "the connection was not accepted"
-
-
-def _framing(request: UpstreamRequest) -> bytes:
-    """The line that says how long the body is; empty for a request that has none."""
-    body = request.body
-    if body is None:
-        return length_line(0) if request.method in _BODY_METHODS else b""
-    length = len(body) if isinstance(body, bytes) else request.content_length
-    return CHUNKED_LINE if length is None else length_line(length)

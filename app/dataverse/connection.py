@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import select
 from dataclasses import dataclass
@@ -10,21 +11,13 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from app.dataverse.answer import Answer
 from app.dataverse.failures import ExchangeFailed, FailureCode, Stage
-from app.dataverse.framing import (
-    LAST_CHUNK,
-    AnswerReader,
-    MalformedAnswer,
-    UnsendableHead,
-    chunk,
-)
+from app.dataverse.framing import AnswerReader, MalformedAnswer
+from app.dataverse.uploads import WRITE_BYTES, body_on_the_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from app.dataverse.message import UpstreamRequest
-
-WRITE_BYTES: Final = 64 * 1024
-"""Written at once, at most; a body up to this size leaves together with its head."""
 
 LOOK_AFTER_REST_S: Final = 0.5
 """A connection that rested longer is looked at before it is used again."""
@@ -177,25 +170,9 @@ class Connection(asyncio.BufferedProtocol):
     async def _upload(
         self, body: bytes | AsyncIterator[bytes], length: int | None, timeout_s: float
     ) -> None:
-        if isinstance(body, bytes):
-            view = memoryview(body)
-            for start in range(0, len(view), WRITE_BYTES):
-                await self._write(view[start : start + WRITE_BYTES])
-        elif length is None:
-            async for piece in body:
-                if piece:
-                    await self._write(chunk(piece))
-            await self._write(LAST_CHUNK)
-        else:
-            missing = length
-            async for piece in body:
-                missing -= len(piece)
-                if missing < 0:
-                    break
+        async with contextlib.aclosing(body_on_the_wire(body, length)) as pieces:
+            async for piece in pieces:
                 await self._write(piece)
-            if missing:
-                # Going on would make the next request's head a part of this body.
-                raise UnsendableHead("the body is not as long as was announced")
         self._uploaded = True
         self._stage = max(self._stage, Stage.WAITING)
         self._arm(self.loop.time() + timeout_s)

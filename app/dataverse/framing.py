@@ -74,19 +74,6 @@ def request_head(method: str, target: bytes, host: bytes, headers: Headers, leng
     return head
 
 
-def length_line(body_bytes: int) -> bytes:
-    return b"Content-Length: %d\r\n" % body_bytes
-
-
-CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
-LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk on the wire. Never for empty data: that would end the body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 class AnswerReader:
     """Reads one answer: bytes in, body bytes out, the head as attributes once it is there.
 

@@ -40,7 +40,7 @@ class UpstreamAnswer(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, its content coding untouched, framing removed.
 
-        Raises `UpstreamFailed` where the connection breaks before the body's end.
+        To be read once. Raises `ExchangeFailed` where it breaks off before its end.
         """
         ...
 
@@ -52,9 +52,13 @@ class UpstreamAnswer(Protocol):
 class Upstream(Protocol):
     """One environment's Web API, as bytes."""
 
-    async def send(self, request: UpstreamRequest, *, timeout_s: float) -> UpstreamAnswer:
-        """Send, and return when the answer's head is there.
+    async def send(
+        self, request: UpstreamRequest, *, timeout_s: float, fresh: bool = False
+    ) -> UpstreamAnswer:
+        """Send, and return when the answer's head is there; `timeout_s` bounds that wait.
 
-        Raises `UpstreamFailed`; its `sent` says whether Dataverse may have seen the request.
+        `fresh` wants a new connection: the last one turned out to be stale.
+        Raises `dataverse.failures.ExchangeFailed`, an `UpstreamFailed` whose `sent` says
+        whether Dataverse may have seen the request, and `UpstreamBusy`.
         """
         ...
