@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -39,22 +40,6 @@ class LinkBases:
 
     environment: str
     broker: str
-    _authorities: frozenset[str] = field(init=False, repr=False, compare=False)
-    _path: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.environment)
-        host = (parts.hostname or "").lower()
-        if ":" in host:
-            host = f"[{host}]"
-        authorities: set[str] = set()
-        for name in (host, _twin(host)):
-            default = 443 if parts.scheme == "https" else 80
-            authorities.add(f"{name}:{parts.port or default}")
-            if parts.port in {None, default}:
-                authorities.add(name)
-        object.__setattr__(self, "_authorities", frozenset(authorities))
-        object.__setattr__(self, "_path", parts.path.rstrip("/"))
 
     def to_broker(self, url: str) -> str | None:
         """The same place under the broker's base; None where `url` leads elsewhere.
@@ -62,9 +47,10 @@ class LinkBases:
         A relative reference stays as it is: it is resolved against an address that is the
         broker's already. One rooted at the host is put under the base.
         """
+        authorities, path = _names_and_path(self.environment)
         absolute = _ABSOLUTE.match(url)
         if absolute is not None:
-            if absolute[1].lower() not in self._authorities:
+            if absolute[1].lower() not in authorities:
                 return None
             rest = url[absolute.end() :]
         elif url.startswith("/") and not url.startswith(("//", "/\\")):
@@ -73,13 +59,29 @@ class LinkBases:
             return None
         else:
             return url
-        if self._path:
-            if not rest.startswith(self._path):
+        if path:
+            if not rest.startswith(path):
                 return None
-            rest = rest[len(self._path) :]
+            rest = rest[len(path) :]
         if rest and rest[0] not in "/?#":
             return None
         return self.broker + rest
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_and_path(environment: str) -> tuple[frozenset[str], str]:
+    """All authorities that are this environment, in lower case, and its path where it has one."""
+    parts = urlsplit(environment)
+    host = (parts.hostname or "").lower()
+    if ":" in host:
+        host = f"[{host}]"
+    default = 443 if parts.scheme == "https" else 80
+    authorities: set[str] = set()
+    for name in (host, _twin(host)):
+        authorities.add(f"{name}:{parts.port or default}")
+        if parts.port in {None, default}:
+            authorities.add(name)
+    return frozenset(authorities), parts.path.rstrip("/")
 
 
 def _twin(host: str) -> str:

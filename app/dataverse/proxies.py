@@ -35,7 +35,7 @@ def proxy_for(host: str, port: int, environ: Mapping[str, str]) -> HttpProxy | N
         return None
     url = urlsplit(value if "://" in value else f"http://{value}")
     try:
-        proxy_port = url.port or 80
+        proxy_port = 80 if url.port is None else url.port
     except ValueError:
         proxy_port = 0
     if url.scheme != "http" or not url.hostname or not proxy_port:
