@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from app.sandbox.dataverse.control import PREFIX as CONTROL
 from app.sandbox.dataverse.control import control
-from app.sandbox.dataverse.failures import Failed, no_segment
+from app.sandbox.dataverse.failures import Failed, no_segment, not_emulated
 from app.sandbox.dataverse.faults import Break, Fault, Faults
 from app.sandbox.dataverse.journal import Arrival, Journal
 from app.sandbox.dataverse.messages import Answer, Request, failure_answer
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from app.sandbox.exchange import Receive, Scope, Send
 
 GZIP_FROM_BYTES = 512
+_ELSEWHERE = ("/api/search/", "/api/backgroundoperation/", "/XRMServices/", "/Image/")
+"""What Dataverse's hosts serve besides the Web API (dataverse-reference 3.20, PR-48)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrived:
     """A request as it came; `lines` are its headers by name in lower case."""
 
+    id: str
     method: str
     path: str
     query: str
@@ -52,6 +55,7 @@ class _Arrived:
         for name, value in headers:
             lines.setdefault(name.lower(), []).append(value)
         return cls(
+            id=str(uuid4()),
             method=scope["method"],
             path=raw.decode("latin-1").partition("?")[0],
             query=scope["query_string"].decode("latin-1"),
@@ -113,6 +117,7 @@ class DataverseApp:
         self.journal.add(
             Arrival(
                 at=self._clock(),
+                service_request_id=arrived.id,
                 method=arrived.method,
                 target=arrived.target,
                 headers=arrived.headers,
@@ -142,7 +147,7 @@ class DataverseApp:
         finally:
             if entered and user is not None:
                 self.protection.leave(user.id, self._monotonic() - started)
-        return self._dressed(answer, arrived.lines, user)
+        return self._dressed(answer, arrived, user)
 
     def _answer(self, arrived: _Arrived, user: User, fault: Fault | None) -> Answer:
         if fault is not None and fault.before:
@@ -152,6 +157,8 @@ class DataverseApp:
                 return Answer(status=503)
         found = VERSIONED.match(arrived.path)
         if found is None:
+            if arrived.path.startswith(_ELSEWHERE):
+                raise not_emulated(f"{arrived.path}: of the environment's host only /api/data")
             raise no_segment(arrived.path.strip("/").split("/")[0])
         request = Request(
             method=arrived.method,
@@ -178,18 +185,18 @@ class DataverseApp:
             raise Failed(401, "", "", headers=(("WWW-Authenticate", challenge),))
         return self._rights.acting_as(self._rights.user_of(principal.application_id), lines)
 
-    def _dressed(self, answer: Answer, lines: dict[str, list[str]], user: User | None) -> Answer:
+    def _dressed(self, answer: Answer, arrived: _Arrived, user: User | None) -> Answer:
         """The headers that every answer has, and compression where it is asked for."""
         if answer.status == 401:
             return Answer(status=401, headers=answer.headers[2:])
         more: list[tuple[str, str]] = [
             ("REQ_ID", str(uuid4())),
-            ("x-ms-service-request-id", (lines.get("x-ms-client-request-id") or [str(uuid4())])[0]),
+            ("x-ms-service-request-id", arrived.id),
         ]
         if user is not None:
             more += self.protection.headers(user.id)
         body = answer.body
-        accepts = ",".join(lines.get("accept-encoding", ()))
+        accepts = ",".join(arrived.lines.get("accept-encoding", ()))
         compressed = any(k.lower() == "content-encoding" for k, _ in answer.headers)
         if "gzip" in accepts and len(body) >= GZIP_FROM_BYTES and not compressed:
             body = gzip.compress(body, compresslevel=1, mtime=0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PAGE = re.compile(r'pagenumber\s*=\s*"(\d+)"')
 _COOKIE = re.compile(r'pagingcookie\s*=\s*"([^"]*)"')
+_SINCE = re.compile(r'minversion\s*=\s*"(\d+)"')
 _MARK = re.compile(r"<([\w.]+)\s+last(null)?=\"([^\"]*)\"")
 
 
@@ -35,8 +36,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
+    """`since`: with change tracking, the version when the first page was read."""
+
     page: int
     marks: tuple[Mark, ...]
+    since: int | None = None
 
 
 def _written(value: Any) -> str:
@@ -67,10 +71,11 @@ def _side(side: str, value: Any) -> str:
     return f'{side}null="1"' if value is None else f'{side}="{_written(value)}"'
 
 
-def skip_token(page: int, marks: Sequence[Mark]) -> str:
+def skip_token(page: int, marks: Sequence[Mark], since: int | None = None) -> str:
     """For the page after `page`, before it is encoded into a URL."""
     inner = re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), quote(cookie_xml(page, marks), safe=""))
-    return f'<cookie pagenumber="{page + 1}" pagingcookie="{inner}" istracking="False" />'
+    tracked = "False" if since is None else f'True" minversion="{since}'
+    return f'<cookie pagenumber="{page + 1}" pagingcookie="{inner}" istracking="{tracked}" />'
 
 
 def read_skip_token(token: str) -> Continuation:
@@ -78,7 +83,9 @@ def read_skip_token(token: str) -> Continuation:
     cookie = _COOKIE.search(token)
     if page is None or cookie is None:
         raise Failed(400, "0x80040203", "Malformed XML in the Paging Cookie")
-    return Continuation(int(page[1]), read_cookie(unquote(cookie[1])))
+    since = _SINCE.search(token)
+    marks = read_cookie(unquote(cookie[1]))
+    return Continuation(int(page[1]), marks, int(since[1]) if since else None)
 
 
 def read_cookie(xml: str) -> tuple[Mark, ...]:

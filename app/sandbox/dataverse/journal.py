@@ -11,13 +11,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 KEPT = 10_000
+BYTES_MAX = 64 * 1024 * 1024
+"""Of bodies, all together; the oldest requests are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """`target`: path and query as they came. Headers hold tokens, bodies hold data: no `repr`."""
+    """`target`: path and query as they came. Headers hold tokens, bodies hold data: no `repr`.
+
+    `service_request_id`: what the answer says in x-ms-service-request-id.
+    """
 
     at: datetime
+    service_request_id: str
     method: str
     target: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -33,7 +39,9 @@ class Journal:
     """The last requests, oldest first. `total` counts those too that have been forgotten."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._arrivals: deque[Arrival] = deque(maxlen=kept)
+        self._arrivals: deque[Arrival] = deque()
+        self._kept = kept
+        self._body_bytes = 0
         self.total = 0
 
     def __iter__(self) -> Iterator[Arrival]:
@@ -43,11 +51,16 @@ class Journal:
         return len(self._arrivals)
 
     def add(self, arrival: Arrival) -> None:
-        self._arrivals.append(arrival)
+        arrivals = self._arrivals
+        arrivals.append(arrival)
+        self._body_bytes += len(arrival.body)
+        while len(arrivals) > self._kept or (self._body_bytes > BYTES_MAX and len(arrivals) > 1):
+            self._body_bytes -= len(arrivals.popleft().body)
         self.total += 1
 
     def clear(self) -> None:
         self._arrivals.clear()
+        self._body_bytes = 0
         self.total = 0
 
     @property

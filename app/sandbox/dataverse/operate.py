@@ -15,6 +15,7 @@ from app.sandbox.dataverse.failures import (
     not_emulated,
 )
 from app.sandbox.dataverse.messages import Answer, Request, json_answer, no_content
+from app.sandbox.dataverse.metadata_changes import metadata_changes
 from app.sandbox.dataverse.operations import OPERATIONS
 from app.sandbox.dataverse.payloads import read_json
 from app.sandbox.dataverse.resources import Operation, Resolver, Row, Rows
@@ -53,6 +54,9 @@ class Operate:
                 return self._organization()
             case "RetrieveTotalRecordCount":
                 return self._total(called.arguments)
+            case "RetrieveMetadataChanges":
+                found = metadata_changes(self._store.schema, called.arguments.get("Query"))
+                return self._respond("RetrieveMetadataChangesResponse", found)
             case "RetrieveUserPrivileges" | "RetrieveUserPrivilegeByPrivilegeName":
                 return self._privileges(called)
             case "RetrievePrincipalAccess":

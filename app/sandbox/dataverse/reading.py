@@ -14,12 +14,12 @@ from app.sandbox.dataverse.failures import (
     no_row,
     no_row_with_key,
     no_segment,
-    not_emulated,
 )
 from app.sandbox.dataverse.fetchxml import read_fetch
 from app.sandbox.dataverse.messages import Answer, Request, json_answer, no_content
 from app.sandbox.dataverse.options import Asked, read_options
 from app.sandbox.dataverse.resources import Count, Property, Reference, Resource, Row, Rows
+from app.sandbox.dataverse.sql_query import run_sql
 
 if TYPE_CHECKING:
     from app.sandbox.dataverse.query import Reader
@@ -76,6 +76,9 @@ def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Qu
     fetch = fetch_text(store, request, query)
     if fetch is not None:
         return _fetched(reader, request, found, fetch)
+    sql = query.get("sql")
+    if sql is not None:
+        return _queried(store, request, found, sql)
     asked = read_options(query)
     table = found.table
     applying = query.get("$apply")
@@ -95,9 +98,11 @@ def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Qu
                     "is enabled."
                 )
     since = _version(delta) if delta is not None else None
+    continuation = read_skip_token(token) if token is not None else None
     # What changes while pages are being read belongs to the next round.
     now = store.version
-    continuation = read_skip_token(token) if token is not None else None
+    if continuation is not None and continuation.since is not None:
+        now = continuation.since
     page = reader.page(table, asked, holder=found.holder, continuation=continuation, since=since)
     content: dict[str, Any] = {"@odata.context": context(request.base, table, asked)}
     if request.preferences.annotates("Microsoft.Dynamics.CRM.totalrecordcount"):
@@ -113,7 +118,8 @@ def _rows(store: Store, reader: Reader, request: Request, found: Rows, query: Qu
     if page.marks is not None:
         number = 1 if continuation is None else continuation.page
         link = query.linked(
-            without=("$skiptoken",), token=("$skiptoken", skip_token(number, page.marks))
+            without=("$skiptoken",),
+            token=("$skiptoken", skip_token(number, page.marks, now if tracking else None)),
         )
         content["@odata.nextLink"] = f"{here}?{link}"
     elif tracking or since is not None:
@@ -140,9 +146,13 @@ def fetch_text(store: Store, request: Request, query: Query) -> str | None:
         if row is None:
             raise no_row(logical, named)
         return str(row["fetchxml"])
-    if query.get("sql") is not None:
-        raise not_emulated("the sql query option")
     return None
+
+
+def _queried(store: Store, request: Request, found: Rows, sql: str) -> Answer:
+    where = context(request.base, found.table, Asked())
+    rows = run_sql(store, request.user, sql)
+    return json_answer({"@odata.context": where, "value": rows}, headers=applied(request))
 
 
 def _aggregated(

@@ -329,7 +329,7 @@ def _projects(sower: _Sower) -> None:
             new_accountid=numbered("1", 1 + (number - 1) % 4),
             new_managerid=numbered("4", 1 + number % 4),
         )
-        for offset in (0, 1):
+        for offset in (1, 2):
             store.associate(relation, numbered("5", number), numbered("2", number + offset))
     sower.put(
         "new_secret", new_secretid=numbered("e", 1), new_name="vault", new_value="correct horse"

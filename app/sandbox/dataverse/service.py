@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 from app.sandbox.dataverse.batch import Batch
 from app.sandbox.dataverse.changing import Changes
 from app.sandbox.dataverse.csdl import metadata_document
-from app.sandbox.dataverse.failures import Failed, not_allowed
+from app.sandbox.dataverse.failures import Failed, bad_request, not_allowed
+from app.sandbox.dataverse.files import Files
 from app.sandbox.dataverse.messages import Answer, Request, failure_answer, json_answer
 from app.sandbox.dataverse.metadata import ROOTS, read_definitions
 from app.sandbox.dataverse.operate import Operate
 from app.sandbox.dataverse.operations import OPERATIONS
 from app.sandbox.dataverse.query import Reader
 from app.sandbox.dataverse.reading import read
-from app.sandbox.dataverse.resources import Operation, Resolver
+from app.sandbox.dataverse.resources import Operation, Property, Resolver
 from app.sandbox.dataverse.targets import Query, Segment, read_query, read_segments
 from app.sandbox.dataverse.write import Writer
 
@@ -39,6 +41,7 @@ class Service:
         self._store = store
         self._clock = clock
         self._act_as = act_as
+        self._files = Files(store)
         self._metadata: bytes | None = None
 
     def handle(self, request: Request) -> Answer:
@@ -47,6 +50,9 @@ class Service:
             return self._answer(request)
         except Failed as failed:
             return failure_answer(failed)
+        except (sqlite3.Error, OverflowError) as error:
+            # Numbers and expressions beyond what the database can hold.
+            return failure_answer(bad_request(f"The request cannot be carried out: {error}."))
 
     def _answer(self, request: Request) -> Answer:
         if request.method not in _METHODS:
@@ -83,6 +89,10 @@ class Service:
     def _resource(self, request: Request, segments: Sequence[Segment], query: Query) -> Answer:
         store, now = self._store, self._clock()
         found = Resolver(store, _NAMES, query.aliases).resolve(segments)
+        if isinstance(found, Property) and self._files.holds(found):
+            answer = self._files.answer(request, found, query)
+            if answer is not None:
+                return answer
         reader = Reader(
             store,
             base=request.base,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.sandbox.dataverse.tables import build_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from app.sandbox.dataverse.schema import ManyToMany, Schema, Table
@@ -132,6 +132,38 @@ class Store:
             (row_id,),
         )
         return None if row is None else row[0]
+
+    def guarded(
+        self,
+        sql: str,
+        allows: Callable[[int, str | None, str | None, str | None], bool],
+        *,
+        steps_max: int,
+    ) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """Rows and column names of a statement that a caller wrote.
+
+        `allows` is asked about each action, its two names and the view that it happens in.
+        Raises `sqlite3.DatabaseError` where it says no, and after `steps_max` thousand steps.
+        """
+        steps = 0
+
+        def stop() -> int:
+            nonlocal steps
+            steps += 1
+            return int(steps > steps_max)
+
+        self._db.set_authorizer(
+            lambda action, first, second, _database, view: (
+                sqlite3.SQLITE_OK if allows(action, first, second, view) else sqlite3.SQLITE_DENY
+            )
+        )
+        self._db.set_progress_handler(stop, 1000)
+        try:
+            cursor = self._db.execute(sql)
+            return cursor.fetchall(), [d[0] for d in cursor.description]
+        finally:
+            self._db.set_authorizer(None)
+            self._db.set_progress_handler(None, 0)
 
     # ------------------------------------------------------------ writing
 

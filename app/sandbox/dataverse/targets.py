@@ -46,7 +46,10 @@ class Query:
     def linked(self, *, without: Sequence[str], token: tuple[str, str]) -> str:
         """The same options for a continuation: what was asked, then the token."""
         kept = [(k, v) for k, v in self.pairs if k not in without]
-        return "&".join(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in [*kept, token])
+        written = [f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in kept]
+        # Dataverse encodes the whole of a delta token, and little of a skip token.
+        safe = "" if token[0] == "$deltatoken" else _SAFE
+        return "&".join([*written, f"{token[0]}={quote(token[1], safe=safe)}"])
 
 
 def decode(text: str) -> str:

@@ -358,6 +358,14 @@ class Writer:
         self._compute(table, values, before=before)
         self._check_keys(table, {**before, **values}, row_id)
         self._store.update(table, row_id, values)
+        for name in values:
+            column = table.by_name.get(name)
+            if column is not None and column.kind == "image":
+                # The image that was uploaded before is not the row's any more.
+                self._store.execute(
+                    "DELETE FROM _files WHERE tbl = ? AND row = ? AND col = ?",
+                    (table.logical, row_id, name),
+                )
 
     def _defaults(self, table: Table) -> dict[str, Any]:
         names = table.by_name
