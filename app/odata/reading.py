@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.odata.access import Access
     from app.odata.body import Record
     from app.odata.demands import Demand, Row
@@ -103,6 +105,17 @@ class Batch:
             else:
                 found.append(item)
         return tuple(found)
+
+    def mapped(self, change: Callable[[Part], Part]) -> Batch:
+        """The same batch with every part changed."""
+        return Batch(
+            tuple(
+                ChangeSet(tuple(change(p) for p in item.parts))
+                if isinstance(item, ChangeSet)
+                else change(item)
+                for item in self.items
+            )
+        )
 
 
 if TYPE_CHECKING:

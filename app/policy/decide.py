@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.odata.reading import Batch, ChangeSet, Part, Precondition, Reading
+from app.odata.reading import Batch, Precondition, Reading
 from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
 from app.policy.judge import judge_accesses, judge_demand
 from app.policy.narrow import Narrower
@@ -70,7 +70,7 @@ def _decide_batch(
     if refused:
         return Refuse(tuple(refused))
     return Allow(
-        replace(reading, body=_rebuilt(batch, decided)),
+        replace(reading, body=batch.mapped(lambda p: replace(p, reading=decided[p.number]))),
         tuple(look_ups),
         caller_object_id,
         tuple(shadow),
@@ -79,20 +79,6 @@ def _decide_batch(
 
 def _in_part(missing: tuple[Missing, ...] | list[Missing], number: int) -> tuple[Missing, ...]:
     return tuple(replace(m, says=f"part {number}: {m.says}", part=number) for m in missing)
-
-
-def _rebuilt(batch: Batch, decided: dict[int, Reading]) -> Batch:
-    def part(old: Part) -> Part:
-        return replace(old, reading=decided[old.number])
-
-    return Batch(
-        tuple(
-            ChangeSet(tuple(part(p) for p in item.parts))
-            if isinstance(item, ChangeSet)
-            else part(item)
-            for item in batch.items
-        )
-    )
 
 
 # ------------------------------------------------------------ impersonation

@@ -1,0 +1,384 @@
+"""The path of a request, a line a stage. Read this first.
+
+    caller ─► web ─► identity ─► odata ─► policy ─► tokens ─► dataverse ─► web ─► caller
+              │       who?        what?    may they?  with what?  send, stream    │
+              └──────────────────────────── audit ────────────────────────────────┘
+
+Two verbs: `forward` carries a Web API call, `issue` gives out a token; `admit` lets a request
+to the management addresses in. None knows HTTP's server side: `web` hands in what arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
+from app.odata.reading import BodyMode
+from app.path.carrying import Carrier, Errand, Upstream, takes_gzip, tracing_headers
+from app.path.delivering import deliver
+from app.path.exchange import Exchange
+from app.path.judging import Judge, Judged, Refused
+from app.path.recording import HUNG_UP, CallerLeft, Recording
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from app.audit.record import Action
+    from app.config import model
+    from app.identity.caller import Caller
+    from app.odata.links import Bases
+    from app.path.delivering import Reply
+    from app.path.standing import Place, Standing
+    from app.policy.grants import Grant
+    from app.tokens.lease import Lease
+
+FILE_BYTES_MAX = 128 * 1024 * 1024
+"""A file column's own limit (dataverse-reference 3.14)."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Head(Protocol):
+    """What `web` knows of a request before its body. Header names are in lower case."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> bytes: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def peer(self) -> str | None: ...
+
+
+class Incoming(Protocol):
+    """A request for the proxy, its body not taken in yet.
+
+    `environment` is as the address names it, None for the caller's default; `target` is path
+    and query below the service root as they were sent; `body_bytes` is what was declared.
+    """
+
+    @property
+    def head(self) -> Head: ...
+    @property
+    def environment(self) -> str | None: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def has_body(self) -> bool: ...
+    @property
+    def body_bytes(self) -> int | None: ...
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; the same when asked again."""
+        ...
+
+    def stream(self, limit: int) -> AsyncIterator[bytes]: ...
+
+
+class Identity(Protocol):
+    def authenticate_now(self, headers: Headers) -> Caller | None: ...
+
+    async def authenticate(self, headers: Headers, peer_address: str | None) -> Caller: ...
+
+
+class World(Protocol):
+    """What counts now, and the ways out to each environment."""
+
+    @property
+    def standing(self) -> Standing: ...
+
+    def upstream(self, environment: str) -> Upstream: ...
+
+    async def refresh_schema(self, environment: str) -> bool:
+        """Whether a newer schema was found; asks at most once a minute."""
+        ...
+
+
+class Surroundings(Protocol):
+    """Small things that a record holds."""
+
+    def new_id(self, now: datetime) -> str: ...
+
+    def client_address(self, peer: str | None, headers: Headers) -> str | None: ...
+
+    def trace_id(self, headers: Headers) -> str | None: ...
+
+    def target(self, place: Place | None, target: bytes) -> str | None: ...
+
+
+class Tokens(Protocol):
+    def lease_now(self, application: str, resource: str) -> Lease | None: ...
+
+    async def lease(self, application: str, resource: str) -> Lease: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """The path, with all that it walks on."""
+
+    world: World
+    identity: Identity
+    judge: Judge
+    tokens: Tokens
+    carrier: Carrier
+    recording: Recording
+    surroundings: Surroundings
+
+    async def forward(self, incoming: Incoming, reply: Reply) -> None:
+        """Carry a Web API call.
+
+        Raises `BrokerError`, already on record, while no answer has begun; `AnswerCut` and
+        `CallerLeft` when there is no answering any more.
+        """
+        async with self._recorded(incoming.head, "proxy") as exchange:
+            caller = await self._identify(incoming.head, exchange)
+            place, grant, bases = self._granted(caller, incoming, exchange)
+            judged = await self._judge(incoming, place, grant, bases, exchange)
+            errand = self._errand(incoming, place, judged, exchange)
+            if judged.writes:
+                await self.recording.intend(exchange)
+            carried = await self.carrier.carry(errand)
+            await deliver(carried, exchange, reply, self.recording)
+
+    async def issue(
+        self, head: Head, *, environment: str | None, resource: str | None
+    ) -> tuple[Lease, Exchange]:
+        """Give out the environment's raw token, to whom it is granted. The record is durable."""
+        async with self._recorded(head, "token") as exchange:
+            caller = await self._identify(head, exchange)
+            place, grant = self._token_grant(caller, environment, resource, head, exchange)
+            exchange.application = grant.applications[0]
+            lease = await self._lease(exchange.application, place.resource)
+            exchange.token_fingerprint = lease.fingerprint
+            await self.recording.conclude(exchange, 200)
+            return lease, exchange
+
+    async def admit(self, head: Head) -> Exchange:
+        """Let a known caller's management request in. Its record is the caller's to conclude."""
+        async with self._recorded(head, "admin") as exchange:
+            await self._identify(head, exchange)
+            return exchange
+
+    async def refuse(self, head: Head, error: BrokerError, action: Action = "proxy") -> None:
+        """Put on record what was refused before it came here."""
+        await self.recording.fail(self.begin(head, action), error)
+
+    # -------------------------------------------------------------- stages
+
+    def begin(self, head: Head, action: Action) -> Exchange:
+        now = datetime.now(UTC)
+        return Exchange(
+            id=self.surroundings.new_id(now),
+            request_id=head.request_id,
+            action=action,
+            method=head.method,
+            client_address=self.surroundings.client_address(head.peer, head.headers),
+            time=now,
+            trace_id=self.surroundings.trace_id(head.headers),
+        )
+
+    @asynccontextmanager
+    async def _recorded(self, head: Head, action: Action) -> AsyncIterator[Exchange]:
+        """However it ends, it is on record: the one broad `except` of the path."""
+        exchange = self.begin(head, action)
+        try:
+            yield exchange
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != (HUNG_UP,):
+                self.recording.stopped(exchange)
+                raise
+            left = CallerLeft()
+            await self.recording.fail(exchange, left)
+            raise left from None
+        except BaseException as error:
+            await self.recording.fail(exchange, error)
+            raise
+
+    async def _identify(self, head: Head, exchange: Exchange) -> Caller:
+        """Who? Nothing in a refusal says whether such a caller exists."""
+        caller = self.identity.authenticate_now(head.headers)
+        if caller is None:
+            caller = await self.identity.authenticate(head.headers, head.peer)
+        exchange.caller = caller
+        return caller
+
+    def _place(
+        self, caller: Caller, environment: str | None, exchange: Exchange
+    ) -> tuple[Standing, Place]:
+        """Which environment. One that is not granted looks like one that does not exist."""
+        standing = self.world.standing
+        name = environment if environment is not None else default_environment(caller.config)
+        exchange.environment = name if name in standing.places else "<unknown>"
+        return standing, place_of(standing, caller, name)
+
+    def _granted(
+        self, caller: Caller, incoming: Incoming, exchange: Exchange
+    ) -> tuple[Place, Grant, Bases]:
+        """In which environment, as which application, under which grant?"""
+        standing, place = self._place(caller, incoming.environment, exchange)
+        exchange.target = self.surroundings.target(place, incoming.target)
+        if incoming.version not in place.config.api_versions:
+            raise Unreadable(
+                "no-such-version", f"{place.name} serves {', '.join(place.config.api_versions)}"
+            )
+        grant = chosen(grants_of(standing, caller, place), incoming.head.headers)
+        return (
+            place,
+            grant,
+            standing.bases(place, incoming.version, rooted=incoming.environment is None),
+        )
+
+    async def _judge(
+        self, incoming: Incoming, place: Place, grant: Grant, bases: Bases, exchange: Exchange
+    ) -> Judged:
+        """What would it do, and may they? Unknown names are looked for in a newer schema once."""
+        try:
+            judged = await self._judge_once(incoming, place, grant, bases, exchange)
+        except Refused as refused:
+            exchange.accesses, exchange.parts = refused.accesses, refused.parts
+            if not refused.unknown or not await self.world.refresh_schema(place.name):
+                raise
+            assert exchange.caller is not None
+            place, grant, bases = self._granted(exchange.caller, incoming, exchange)
+            judged = await self._judge_once(incoming, place, grant, bases, exchange)
+        exchange.accesses, exchange.parts = judged.accesses, judged.parts
+        exchange.reason = "would-refuse" if judged.allow.shadow else None
+        return judged
+
+    async def _judge_once(
+        self, incoming: Incoming, place: Place, grant: Grant, bases: Bases, exchange: Exchange
+    ) -> Judged:
+        method, target, headers = incoming.head.method, incoming.target, incoming.head.headers
+        key: object = None
+        if not incoming.has_body:
+            key, known = self.judge.remembered(grant, bases, method, target, headers)
+            if known is not None:
+                return known
+        head = self.judge.head(grant, bases, method, target, headers)
+        body: bytes | None = None
+        if incoming.has_body and head.body_mode is not BodyMode.STREAM:
+            body = await incoming.body(grant.limits.body_bytes)
+            exchange.bytes_in = len(body)
+        judged = self.judge.judge(grant, place, bases, head.finish(body))
+        if key is not None:
+            self.judge.remember(key, judged)
+        return judged
+
+    def _errand(
+        self, incoming: Incoming, place: Place, judged: Judged, exchange: Exchange
+    ) -> Errand:
+        """As whom, where to, and with which body?"""
+        application = judged.allow.reading.sealed_by or judged.grant.applications[0]
+        exchange.application = application
+        return Errand(
+            judged=judged,
+            place=place,
+            upstream=self.world.upstream(place.name),
+            application=application,
+            sealer=self.judge.sealer(judged.grant),
+            exchange=exchange,
+            tracing=tracing_headers(dict(incoming.head.headers), incoming.head.request_id),
+            packed=not judged.allow.reading.file or takes_gzip(incoming.head.headers),
+            stream=incoming.stream(FILE_BYTES_MAX) if judged.outgoing.streams else None,
+            stream_bytes=incoming.body_bytes if incoming.has_body else 0,
+        )
+
+    # --------------------------------------------------------------- tokens
+
+    def _token_grant(
+        self,
+        caller: Caller,
+        environment: str | None,
+        resource: str | None,
+        head: Head,
+        exchange: Exchange,
+    ) -> tuple[Place, model.Grant]:
+        """May they hold the raw token, which no table rule can follow?"""
+        standing, place = self._place(caller, environment, exchange)
+        if resource is not None and resource.rstrip("/") != place.resource:
+            raise NotGranted("not-granted", "resource not granted: it is not this environment's")
+        wanted = _application_header(head.headers)
+        grants = [g for g in caller.config.grants if g.environment == place.name]
+        if wanted is not None:
+            grants = [g for g in grants if wanted in g.applications]
+        allowed = [g for g in grants if g.issue_token]
+        if not allowed:
+            base = f"{standing.configuration.public_url}/environments/{place.name}"
+            raise NotGranted(
+                "token-not-granted",
+                f"the raw token of {place.name} is not granted: call Dataverse through {base}",
+            )
+        return place, allowed[0]
+
+    async def _lease(self, application: str, resource: str) -> Lease:
+        lease = self.tokens.lease_now(application, resource)
+        return lease if lease is not None else await self.tokens.lease(application, resource)
+
+
+def default_environment(caller: model.Caller) -> str:
+    """The caller's, or the only one that its grants name."""
+    named = {g.environment for g in caller.grants}
+    if caller.default_environment is not None:
+        return caller.default_environment
+    if len(named) == 1:
+        return named.pop()
+    raise Unreadable(
+        "no-default-environment",
+        "name the environment in the address: /environments/{environment}/api/data/…",
+    )
+
+
+def place_of(standing: Standing, caller: Caller, name: str) -> Place:
+    """An environment that one of the caller's grants names."""
+    place = standing.places.get(name)
+    if place is None or all(g.environment != name for g in caller.config.grants):
+        raise NotGranted("not-granted", "environment not granted: it is not one of yours")
+    return place
+
+
+def grants_of(standing: Standing, caller: Caller, place: Place) -> tuple[Grant, ...]:
+    """The caller's grants in an environment, compiled against its schema."""
+    grants = standing.grants.get((caller.name, place.name))
+    if place.schema is None or not grants:
+        raise Unavailable(
+            "schema-unavailable",
+            f"the schema of {place.name} is not there yet, and nothing is guessed without it",
+            retry_after_s=5,
+        )
+    return grants
+
+
+def granted(
+    standing: Standing, caller: Caller, environment: str | None
+) -> tuple[Place, tuple[Grant, ...]]:
+    """Where a caller may go, and under which grants. Raises `NotGranted`, `Unavailable`."""
+    name = environment if environment is not None else default_environment(caller.config)
+    place = place_of(standing, caller, name)
+    return place, grants_of(standing, caller, place)
+
+
+def chosen(grants: tuple[Grant, ...], headers: Headers) -> Grant:
+    """The grant that `Broker-Application` names, or the first one."""
+    wanted = _application_header(headers)
+    if wanted is None:
+        return grants[0]
+    for grant in grants:
+        if wanted in grant.applications:
+            return grant
+    raise NotGranted("not-granted", "Broker-Application not granted: it is not one of yours")
+
+
+def _application_header(headers: Headers) -> str | None:
+    found = [value for name, value in headers if name == b"broker-application"]
+    if len(found) > 1:
+        raise Unreadable("duplicate-header", "the header Broker-Application is given twice")
+    return found[0].decode("latin-1").strip() if found else None

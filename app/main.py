@@ -1,0 +1,388 @@
+"""Composition root: builds everything from the settings, opens it, closes it again.
+
+create_app(settings)    the ASGI app that a server runs; its lifespan opens and closes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from app.audit.audit import audit_at
+from app.audit.keys import CheckpointSigner
+from app.audit.record import RecordIds
+from app.audit.target import recorded_target
+from app.broker import Broker
+from app.config.current import Current
+from app.config.loading import load
+from app.config.watching import Watcher
+from app.dataverse.client import UpstreamClient, tls_context
+from app.dataverse.metadata import EnvironmentMetadata
+from app.dataverse.proxies import proxy_for
+from app.errors import BrokerError, Misconfigured
+from app.identity.authenticator import Authenticator
+from app.identity.proxies import client_address
+from app.path.carrying import Carrier
+from app.path.judging import Judge
+from app.path.keyring import Keyring, new_key, read_keyring
+from app.path.recording import Recording
+from app.path.world import World
+from app.telemetry.metrics import Metrics
+from app.telemetry.traces import parse_traceparent
+from app.tokens.entra import MsalEntra
+from app.tokens.key_vault import KeyVaults
+from app.tokens.service import TokenService
+from app.web.dispatch import Dispatcher
+from app.web.health import Health
+from app.web.management import create_management
+from app.web.openapi.document import openapi_json
+from app.web.proxy import Proxy
+from app.web.tokens import Tokens
+from app.web.wired import Applications, Directory, Door, Explainer, Readiness, TokenIssuer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from app.audit.audit import Audit
+    from app.config import model
+    from app.config.loaded import Loaded
+    from app.path.standing import Place
+    from app.schema.model import Schema
+    from app.settings import Settings
+    from app.web.asgi import App, Receive, Scope, Send
+
+log = structlog.get_logger()
+
+SIGNING_KEY = "signing-key.pem"
+
+
+def program_version() -> str:
+    try:
+        return version("dataverse-token-broker")
+    except PackageNotFoundError:
+        return "0"
+
+
+@dataclass(slots=True)
+class Running:
+    """All that is open while the app runs."""
+
+    broker: Broker
+    world: World
+    tokens: TokenService
+    audit: Audit
+    authenticator: Authenticator
+    current: Current
+    metrics: Metrics
+    judge: Judge
+    watcher: Watcher
+    dispatcher: App | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class BrokerApp:
+    """The ASGI app. What it is made of is opened when the server starts it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.running: Running | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        running = self.running
+        assert running is not None, "the server did not run the lifespan"
+        assert running.dispatcher is not None
+        await running.dispatcher(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.open()
+        except BrokerError as error:
+            log.error("start.failed", code=error.code, error=error.detail)  # noqa: TRY400
+            await send({"type": "lifespan.startup.failed", "message": error.detail})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def open(self) -> None:
+        """Raises `BrokerError` for settings or a configuration that cannot be used."""
+        self.running = await _open(self._settings)
+
+    async def close(self) -> None:
+        """Everything that was opened, in the other direction: the record last."""
+        running, self.running = self.running, None
+        if running is None:
+            return
+        for task in running.tasks:
+            task.cancel()
+        await asyncio.gather(*running.tasks, return_exceptions=True)
+        await running.world.aclose()
+        await running.tokens.aclose()
+        await running.audit.aclose()
+
+
+def create_app(settings: Settings) -> BrokerApp:
+    return BrokerApp(settings)
+
+
+async def _open(settings: Settings) -> Running:
+    vaults = KeyVaults()
+    read = lambda: load(settings.config, vault=vaults)  # noqa: E731
+    loaded = await asyncio.to_thread(read)
+    keyring = await asyncio.to_thread(open_keyring, settings)
+    metrics = Metrics(version=program_version())
+    authenticator = Authenticator(trusted_proxies=settings.trusted_proxies)
+    authenticator.reload(loaded)
+    configuration = loaded.configuration
+    tokens = TokenService(
+        configuration.applications,
+        loaded.secrets,
+        entra=MsalEntra(),
+        vaults=vaults,
+        observer=metrics,
+        fingerprint_key=keyring.fingerprints(),
+    )
+    world = World(
+        loaded,
+        connect=_connect,
+        metadata=lambda name, config, client: _Metadata(
+            name, config, client, tokens, lambda: world
+        ),
+        shelf=_Shelf(settings.state_dir / "schemas"),
+    )
+    audit = audit_at(
+        settings.audit_url.get_secret_value(),
+        signer=CheckpointSigner(keyring.checkpoints()[0]),
+        program=program_version(),
+    )
+    await audit.start()
+    current = Current(loaded, datetime.now(UTC))
+    judge = Judge(keyring.seals)
+    broker = Broker(
+        world=world,
+        identity=authenticator,
+        judge=judge,
+        tokens=tokens,
+        carrier=Carrier(tokens, metrics),
+        recording=Recording(audit.journal, metrics),
+        surroundings=_Surroundings(settings),
+    )
+    watcher = Watcher(
+        settings.config,
+        read,
+        on_loaded=_Reload(world, tokens, authenticator, current),
+        on_failed=_Refuse(current),
+    )
+    running = Running(broker, world, tokens, audit, authenticator, current, metrics, judge, watcher)
+    running.dispatcher = _addresses(running)
+    tokens.start()
+    world.start()
+    running.tasks.append(asyncio.get_running_loop().create_task(watcher.run(loaded)))
+    log.info(
+        "broker.started",
+        version=program_version(),
+        callers=len(configuration.callers),
+        environments=len(configuration.environments),
+    )
+    return running
+
+
+def _addresses(running: Running) -> App:
+    broker, world, tokens, audit = running.broker, running.world, running.tokens, running.audit
+    metrics = running.metrics
+    door = Door(broker)
+    applications = Applications(world, tokens)
+    directory = Directory(world, running.authenticator)
+    readiness = Readiness(running.current, world, audit.journal)
+    metrics.watch_audit(readiness.audit_state)
+    metrics.watch_configuration(readiness.configuration_state)
+    metrics.watch_credentials(applications.expiries)
+    metrics.watch_identities(directory.uses)
+    management = create_management(
+        admission=door,
+        directory=directory,
+        records=audit.reader,
+        applications=applications,
+        explainer=Explainer(world, running.judge),
+        openapi=openapi_json,
+    )
+    return Dispatcher(
+        proxy=Proxy(broker, refusals=door),
+        tokens=Tokens(TokenIssuer(broker, applications), refusals=door),
+        health=Health(readiness=readiness, metrics=metrics),
+        management=management,
+        refusals=door,
+        in_flight=metrics,
+    )
+
+
+# ------------------------------------------------------------------- parts
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """The signing key that is given, or the one that this state folder keeps.
+
+    Raises `Misconfigured` where it cannot be read, or must be shared and is not.
+    """
+    path = settings.signing_key_file or settings.state_dir / SIGNING_KEY
+    try:
+        return read_keyring(path.read_bytes())
+    except FileNotFoundError:
+        if settings.signing_key_file is not None:
+            raise Misconfigured(
+                "signing-key-invalid", f"BROKER_SIGNING_KEY_FILE: {path} is not there"
+            ) from None
+    except OSError as error:
+        raise Misconfigured(
+            "signing-key-invalid", f"{path} cannot be read: {error.strerror}"
+        ) from error
+    return _first_key(path, settings)
+
+
+def _first_key(path: Path, settings: Settings) -> Keyring:
+    pem = new_key()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another worker may be as far as this one: only the first one's key is kept.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+    except FileExistsError:
+        return read_keyring(path.read_bytes())
+    except OSError as error:
+        shared = settings.workers > 1 or settings.audit_url.get_secret_value().startswith(
+            "postgres"
+        )
+        if shared:
+            raise Misconfigured(
+                "signing-key-missing",
+                f"a signing key cannot be kept in {path.parent} ({error.strerror}), and several"
+                " processes need the same one: set BROKER_SIGNING_KEY_FILE",
+            ) from error
+        log.warning("signing_key.in_memory", error=error.strerror)
+    return read_keyring(pem)
+
+
+def _connect(config: model.Environment) -> UpstreamClient:
+    url = config.url
+    secure = url.startswith("https:")
+    host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
+    return UpstreamClient(
+        url,
+        tls=tls_context(config.ca_file) if secure else None,
+        proxy=proxy_for(host, int(port or 443), os.environ) if secure else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    """Fetched by the first application that is granted in the environment."""
+
+    name: str
+    config: model.Environment
+    client: UpstreamClient
+    tokens: TokenService
+    world: Any
+
+    def _source(self) -> EnvironmentMetadata:
+        return EnvironmentMetadata(
+            self.client,
+            self._token,
+            environment_url=self.config.url,
+            api_version=self.config.api_versions[0],
+        )
+
+    async def _token(self) -> str:
+        standing = self.world().standing
+        for caller in standing.configuration.callers.values():
+            for grant in caller.grants:
+                if grant.environment == self.name:
+                    lease = await self.tokens.lease(grant.applications[0], self.config.url)
+                    return lease.access_token()
+        raise Misconfigured("schema-unasked", f"no grant names an application for {self.name}")
+
+    async def csdl(self) -> bytes:
+        return await self._source().csdl()
+
+    async def table_ids(self) -> Mapping[str, str]:
+        found = await self._source().definitions()
+        return {str(d.metadata_id).lower(): d.logical_name for d in found}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """Schemas in the state folder."""
+
+    folder: Path
+
+    def load(self, environment: str) -> Schema | None:
+        return None
+
+    def store(self, environment: str, schema: Schema) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class _Surroundings:
+    settings: Settings
+    ids: RecordIds
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ids = RecordIds()
+
+    def new_id(self, now: datetime) -> str:
+        return self.ids.next(now)
+
+    def client_address(
+        self, peer: str | None, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> str | None:
+        return client_address(peer, headers, self.settings.trusted_proxies)
+
+    def trace_id(self, headers: tuple[tuple[bytes, bytes], ...]) -> str | None:
+        for name, value in headers:
+            if name == b"traceparent":
+                parent = parse_traceparent(value)
+                return None if parent is None else parent.trace_id
+        return None
+
+    def target(self, place: Place | None, target: bytes) -> str | None:
+        known = place.knows if place is not None else lambda _name: False
+        return recorded_target(target.decode("latin-1"), known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reload:
+    """Swaps a configuration in: grants first, since only they can refuse."""
+
+    world: World
+    tokens: TokenService
+    authenticator: Authenticator
+    current: Current
+
+    async def __call__(self, loaded: Loaded) -> None:
+        self.world.reload(loaded)
+        self.tokens.reload(loaded.configuration.applications, loaded.secrets)
+        self.authenticator.reload(loaded)
+        self.current.replace(loaded, at=datetime.now(UTC))
+        log.info("configuration.loaded", version=loaded.version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refuse:
+    current: Current
+
+    async def __call__(self, error: BrokerError) -> None:
+        self.current.degrade(error, at=datetime.now(UTC))
+        log.error("configuration.refused", code=error.code, error=error.detail)

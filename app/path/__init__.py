@@ -1,0 +1,1 @@
+"""What `broker` walks on: what counts now, one exchange, judging, carrying, recording."""

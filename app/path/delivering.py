@@ -1,0 +1,93 @@
+"""Dataverse's answer on its way to the caller: streamed, its last piece held back.
+
+The piece that is held is what makes the outcome durable before the last byte: when the record
+cannot be kept the connection is cut, and the caller knows that it has not got everything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from app.errors import BrokerError
+from app.path.recording import AnswerCut
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from app.path.carrying import Carried
+    from app.path.exchange import Exchange
+    from app.path.recording import Recording
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Reply(Protocol):
+    """Where the answer goes: `begin` once, then `write` until `last`."""
+
+    async def begin(self, status: int, headers: Headers) -> None: ...
+
+    async def write(self, piece: bytes, *, last: bool) -> None: ...
+
+
+async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording: Recording) -> None:
+    """Raises `BrokerError` before the answer has begun, `AnswerCut` afterwards."""
+    answer = carried.answer
+    begun = False
+    held = b""
+    try:
+        async for out in _rewritten(carried):
+            if held:
+                if not begun:
+                    if not exchange.intended:
+                        await recording.intend(exchange)
+                    begun = True
+                    await reply.begin(answer.status, answer_headers(carried, exchange, None))
+                exchange.bytes_out += len(held)
+                await reply.write(held, last=False)
+            held = out
+        exchange.bytes_out += len(held)
+        await recording.conclude(exchange, answer.status)
+        if not begun:
+            begun = True
+            await reply.begin(answer.status, answer_headers(carried, exchange, len(held)))
+        await reply.write(held, last=True)
+    except BrokerError as error:
+        if begun:
+            raise AnswerCut from error
+        raise
+    finally:
+        await answer.aclose()
+
+
+async def _rewritten(carried: Carried) -> AsyncIterator[bytes]:
+    """The body for the caller: unpacked where its links had to be turned, else as it came."""
+    rewriter, decoder = carried.rewriter, carried.decoder
+    async for chunk in carried.answer.chunks():
+        for piece in (chunk,) if decoder is None else decoder.feed(chunk):
+            out = piece if rewriter is None else rewriter.feed(piece)
+            if out:
+                yield out
+    if decoder is not None:
+        decoder.finish()
+    if rewriter is not None:
+        rest = rewriter.finish()
+        if rest:
+            yield rest
+
+
+_BODILESS = frozenset({204, 304})
+
+
+def answer_headers(carried: Carried, exchange: Exchange, length: int | None) -> Headers:
+    """The caller's headers. `length` where the whole body is here."""
+    headers = [
+        *carried.headers,
+        (b"broker-decision", b"allowed"),
+        (b"broker-request-id", exchange.request_id.encode("ascii")),
+    ]
+    if carried.dropped:
+        headers.append((b"broker-dropped-headers", ", ".join(carried.dropped).encode("latin-1")))
+    declared = any(name == b"content-length" for name, _ in carried.headers)
+    if length is not None and not declared and carried.answer.status not in _BODILESS:
+        headers.append((b"content-length", str(length).encode("ascii")))
+    return tuple(headers)

@@ -1,0 +1,194 @@
+"""From a request's bytes to what may be sent: read, decide, write; remembered where it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from app.audit.record import Part, TableAccess, table_accesses
+from app.audit.target import recorded_target
+from app.errors import NotGranted
+from app.odata.demands import Unknown
+from app.odata.read import Bounds, RequestReader
+from app.odata.seals import Sealer, SealKey
+from app.odata.write import Outgoing, Sending, write, write_reading_target
+from app.policy.compiling import PAGE_SIZE_DEFAULT
+from app.policy.decide import decide
+from app.policy.decision import Allow, Refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.odata.links import Bases
+    from app.odata.read import Head
+    from app.odata.reading import Reading
+    from app.path.standing import Place
+    from app.policy.grants import Grant
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+
+REMEMBERED = 4096
+"""Decisions about requests without a body; the least recently used go first."""
+
+_NEVER_JUDGED = frozenset(
+    {
+        b"host", b"authorization", b"x-api-key", b"user-agent", b"cookie", b"content-length",
+        b"accept-encoding", b"cache-control", b"pragma", b"origin", b"referer",
+        b"x-ms-client-request-id", b"x-ms-correlation-id", b"x-ms-client-session-id",
+        b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto",
+        b"x-forwarded-host", b"x-forwarded-client-cert", b"x-request-id", b"date",
+    }
+)  # fmt: skip
+"""Headers that no decision depends on. They differ with every request, so they are taken out
+before a decision is looked up; those that travel are added again by the one who sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request that may be sent, and what the record says of it."""
+
+    grant: Grant = field(repr=False)
+    bases: Bases
+    allow: Allow = field(repr=False)
+    outgoing: Outgoing = field(repr=False)
+    accesses: tuple[TableAccess, ...]
+    parts: tuple[Part, ...]
+    writes: bool
+
+    def sent_as(self, reading: Reading) -> Outgoing:
+        """Written anew, after look-ups have given it preconditions."""
+        return write(reading, sending(self.grant, self.bases, self.allow))
+
+
+class Refused(NotGranted):
+    """A refusal by policy, with what the record says of it."""
+
+    def __init__(
+        self,
+        refuse: Refuse,
+        *,
+        accesses: tuple[TableAccess, ...],
+        parts: tuple[Part, ...],
+        unknown: bool,
+    ) -> None:
+        extra: dict[str, object] = {
+            "accesses": [
+                {
+                    "table": m.access.table,
+                    "operation": str(m.access.operation),
+                    "columns": sorted(m.access.columns)
+                    if isinstance(m.access.columns, frozenset)
+                    else None,
+                    **({} if m.part is None else {"part": m.part}),
+                }
+                for m in refuse.missing
+                if m.access is not None
+            ]
+        }
+        super().__init__(refuse.code, refuse.detail, extra=extra)
+        self.missing = refuse.missing
+        self.accesses = accesses
+        self.parts = parts
+        self.unknown = unknown
+
+
+def sending(grant: Grant, bases: Bases, allow: Allow) -> Sending:
+    return Sending(
+        bases,
+        mscrm=grant.headers,
+        page_size=grant.limits.page_size,
+        adds_page_size=grant.enforce,
+        caller_object_id=allow.caller_object_id,
+    )
+
+
+class Judge:
+    """Pure but for its memory, which only saves work: the same request, the same answer."""
+
+    def __init__(self, seal_keys: Callable[[], tuple[SealKey, ...]]) -> None:
+        self._seal_keys = seal_keys
+        self._remembered: LRUCache[object, Judged] = LRUCache(REMEMBERED)
+
+    def sealer(self, grant: Grant) -> Sealer:
+        return Sealer(self._seal_keys(), grant.caller, grant.environment, grant.applications)
+
+    def remembered(
+        self, grant: Grant, bases: Bases, method: str, target: bytes, headers: Pairs
+    ) -> tuple[object, Judged | None]:
+        """The key to remember by, and what is remembered. Only for requests without a body."""
+        key = (grant.version, bases.public, bases.version, method, target, judged_headers(headers))
+        return key, self._remembered.get(key)
+
+    def remember(self, key: object, judged: Judged) -> None:
+        self._remembered[key] = judged
+
+    def head(self, grant: Grant, bases: Bases, method: str, target: bytes, headers: Pairs) -> Head:
+        """Raises `Unreadable`."""
+        limits = grant.limits
+        reader = RequestReader(
+            grant.schema,
+            bases,
+            bounds=Bounds(
+                expand_depth=limits.expand_depth,
+                page_size=limits.page_size or PAGE_SIZE_DEFAULT,
+                batch_parts=limits.batch_parts,
+                body_bytes=limits.body_bytes,
+            ),
+            check_seal=self.sealer(grant).check,
+        )
+        return reader.head(method, target, judged_headers(headers))
+
+    def judge(self, grant: Grant, place: Place, bases: Bases, reading: Reading) -> Judged:
+        """Raises `Refused`."""
+        decision = decide(grant, reading)
+        if isinstance(decision, Refuse):
+            refused = {m.part for m in decision.missing}
+            raise Refused(
+                decision,
+                accesses=table_accesses(reading.accesses),
+                parts=recorded_parts(reading, place, refused),
+                unknown=_has_unknown(reading),
+            )
+        sent = decision.reading
+        return Judged(
+            grant=grant,
+            bases=bases,
+            allow=decision,
+            outgoing=write(sent, sending(grant, bases, decision)),
+            accesses=table_accesses((*sent.accesses, *sent.if_updated, *sent.if_created)),
+            parts=recorded_parts(sent, place, set()),
+            writes=sent.writes,
+        )
+
+
+def judged_headers(headers: Pairs) -> Pairs:
+    return tuple(pair for pair in headers if pair[0] not in _NEVER_JUDGED)
+
+
+def _has_unknown(reading: Reading) -> bool:
+    batch = reading.batch
+    readings = (reading,) if batch is None else tuple(p.reading for p in batch.parts())
+    return any(isinstance(d, Unknown) for r in readings for d in r.demands)
+
+
+def recorded_parts(reading: Reading, place: Place, refused: set[int | None]) -> tuple[Part, ...]:
+    batch = reading.batch
+    if batch is None:
+        return ()
+    return tuple(
+        Part(
+            method=part.reading.method,
+            target=recorded_target(write_reading_target(part.reading), place.knows),
+            accesses=table_accesses(
+                (
+                    *part.reading.accesses,
+                    *part.reading.if_updated,
+                    *part.reading.if_created,
+                )
+            ),
+            decision="refused" if part.number in refused else "allowed",
+        )
+        for part in batch.parts()
+    )

@@ -1,0 +1,171 @@
+"""The proxied Web API as a plain ASGI app: what arrives for `Broker.forward`, what leaves.
+
+A FastAPI route would cost more than everything that the broker does here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from app.errors import BrokerError, Unreadable
+from app.path.recording import HUNG_UP, AnswerCut, CallerLeft
+from app.web.asgi import CallerGone, declared_length, head_of, read_body, send_answer
+from app.web.dispatch import ROUTE_KEY, Route
+from app.web.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from app.broker import Incoming
+    from app.path.delivering import Reply
+    from app.web.asgi import Headers, Receive, RequestHead, Scope, Send
+    from app.web.dispatch import Refusals
+
+BODY_WITHIN_S = 120.0
+"""How long a caller may take to send a body that is read whole."""
+PIECE_WITHIN_S = 60.0
+"""How long a caller may pause in a body that streams."""
+WATCH_AFTER_S = 0.05
+"""Most answers are there sooner: only then it pays to listen for a caller who hangs up."""
+
+
+class Forwarder(Protocol):
+    async def forward(self, incoming: Incoming, reply: Reply) -> None: ...
+
+
+class Proxy:
+    """The ASGI app; the dispatcher leaves environment and path in the scope."""
+
+    def __init__(self, forwarder: Forwarder, *, refusals: Refusals) -> None:
+        self._forwarder = forwarder
+        self._refusals = refusals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = head_of(scope)
+        try:
+            arrived = Arrived(head, scope[ROUTE_KEY], receive)
+        except BrokerError as error:
+            await self._refusals.refuse(head, error)
+            await send_answer(send, problem(error, request_id=head.request_id))
+            return
+        reply = Leaving(send)
+        watch = _Watch(arrived)
+        try:
+            await self._forwarder.forward(arrived, reply)
+        except BrokerError as error:
+            await send_answer(send, problem(error, request_id=head.request_id))
+        except (CallerLeft, AnswerCut):
+            # Returning in mid-answer makes the server close the connection: whoever is there
+            # still cannot take what he got for the whole.
+            return
+        finally:
+            watch.stop()
+
+
+class Arrived:
+    """An `Incoming`."""
+
+    def __init__(self, head: RequestHead, route: Route, receive: Receive) -> None:
+        self.head = head
+        try:
+            self.environment = (
+                None if route.environment is None else route.environment.decode("ascii")
+            )
+            version, slash, rest = route.rest.partition(b"/")
+            self.version = version.decode("ascii")
+        except UnicodeDecodeError:
+            raise Unreadable("bad-path", "the path has a byte that must be encoded") from None
+        del slash
+        self.target = rest + (b"?" + head.query if head.query else b"")
+        self.body_bytes = declared_length(head)
+        chunked = any(name == b"transfer-encoding" for name, _ in head.headers)
+        self.has_body = chunked or bool(self.body_bytes)
+        self._receive = receive
+        self._taken: bytes | None = None
+        self.listening: Callable[[], None] = lambda: None
+        """Called when the whole body has been taken in, so that hanging up can be heard."""
+
+    async def body(self, limit: int) -> bytes:
+        if self._taken is None:
+            try:
+                self._taken = await read_body(
+                    self.head, self._receive, limit=limit, within_s=BODY_WITHIN_S
+                )
+            except CallerGone:
+                raise CallerLeft from None
+            self.listening()
+        return self._taken
+
+    async def stream(self, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes: nothing more is taken in than the other side takes."""
+        if self.body_bytes is not None and self.body_bytes > limit:
+            raise Unreadable("body-too-large", f"the file is larger than {limit} bytes")
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(PIECE_WITHIN_S):
+                    message = await self._receive()
+            except TimeoutError:
+                raise Unreadable("body-too-slow", "the file stopped coming") from None
+            if message["type"] == "http.disconnect":
+                raise CallerLeft
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                raise Unreadable("body-too-large", f"the file is larger than {limit} bytes")
+            if piece:
+                yield piece
+            if not message.get("more_body", False):
+                self.listening()
+                return
+
+    async def gone(self) -> None:
+        """Done when the caller has hung up. Only once nothing of the body is to come."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class Leaving:
+    """A `Reply`."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, piece: bytes, *, last: bool) -> None:
+        await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+
+
+class _Watch:
+    """Cancels the request when its caller hangs up while Dataverse still works on it."""
+
+    def __init__(self, arrived: Arrived) -> None:
+        self._arrived = arrived
+        self._loop = asyncio.get_running_loop()
+        self._request = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if arrived.has_body:
+            arrived.listening = self._arm
+        else:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._listen)
+
+    def _listen(self) -> None:
+        self._task = self._loop.create_task(self._hang_up())
+
+    async def _hang_up(self) -> None:
+        await self._arrived.gone()
+        if self._request is not None:
+            self._request.cancel(HUNG_UP)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()

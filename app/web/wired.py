@@ -1,0 +1,347 @@
+"""What the addresses ask for, answered by the broker and what it walks on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.broker import chosen, granted
+from app.errors import BrokerError, NotGranted, Unavailable
+from app.odata.access import ALL
+from app.path.judging import Refused
+from app.path.recording import AnswerCut, CallerLeft
+from app.telemetry.metrics import (
+    AuditState,
+    ConfigurationState,
+    CredentialExpiry,
+    IdentityUse,
+)
+from app.web.health import Check
+from app.web.issuing import Issued
+from app.web.views import (
+    AccessView,
+    ApplicationView,
+    CredentialView,
+    Explanation,
+    IdentityUseView,
+    WouldSend,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from app.audit.journal import Journal
+    from app.broker import Broker
+    from app.config import model
+    from app.config.current import Current
+    from app.identity.authenticator import Authenticator
+    from app.identity.caller import Caller
+    from app.odata.access import Access
+    from app.path.exchange import Exchange
+    from app.path.judging import Judge, Judged
+    from app.path.world import World
+    from app.policy.decision import Missing
+    from app.tokens.service import TokenService
+    from app.web.asgi import RequestHead
+    from app.web.issuing import Credential
+    from app.web.views import ExplainRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """`Refusals` and `Admission`, by way of the broker."""
+
+    broker: Broker
+
+    async def refuse(self, head: RequestHead, error: BrokerError) -> None:
+        await self.broker.refuse(head, error)
+
+    async def admit(self, head: RequestHead) -> Admitted:
+        exchange = await self.broker.admit(head)
+        assert exchange.caller is not None
+        return Admitted(self.broker, exchange, exchange.caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    broker: Broker
+    exchange: Exchange
+    caller: Caller
+
+    async def conclude(self, *, status: int | None, reason: str | None, bytes_out: int) -> None:
+        exchange = self.exchange
+        exchange.bytes_out = bytes_out
+        if status is not None and status < 400:
+            await self.broker.recording.conclude(exchange, status)
+        else:
+            await self.broker.recording.fail(exchange, _failure(status, reason))
+
+
+def _failure(status: int | None, reason: str | None) -> Exception:
+    code = reason or "internal-error"
+    if status is None:
+        return CallerLeft() if code == "caller-gone" else AnswerCut()
+    if status >= 500:
+        return Unavailable(code, code)
+    return NotGranted(code, code)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """`Issuer`: the environment's raw token."""
+
+    broker: Broker
+    applications: Applications
+
+    async def issue(
+        self,
+        head: RequestHead,
+        *,
+        environment: str | None,
+        resource: str | None,
+        credential: Credential | None = None,
+    ) -> Issued:
+        del credential
+        lease, exchange = await self.broker.issue(head, environment=environment, resource=resource)
+        return Issued(
+            access_token=lease.access_token(),
+            expires_on=lease.expires_on,
+            resource=lease.resource,
+            application=exchange.application,
+            client_id=self.applications.client_id(exchange.application or ""),
+            issued_at=exchange.time,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """The app registrations, their credentials and tokens."""
+
+    world: World
+    tokens: TokenService
+
+    def client_id(self, application: str) -> str | None:
+        found = self.world.standing.configuration.applications.get(application)
+        return None if found is None else str(found.client_id)
+
+    def applications(self) -> Sequence[ApplicationView]:
+        by_name: dict[str, list[CredentialView]] = {}
+        for status in self.tokens.status():
+            by_name.setdefault(status.application, []).append(
+                CredentialView(
+                    kind=status.kind,
+                    id=status.id,
+                    expires=status.expires_on,
+                    in_use=status.active,
+                    last_success=status.last_success,
+                    last_error=status.last_error,
+                    last_error_at=status.last_error_at,
+                )
+            )
+        return tuple(
+            ApplicationView(
+                name=name,
+                tenant_id=application.tenant_id,
+                client_id=str(application.client_id),
+                credentials=tuple(by_name.get(name, ())),
+            )
+            for name, application in self.world.standing.configuration.applications.items()
+        )
+
+    def forget_tokens(self, application: str) -> int | None:
+        if application not in self.world.standing.configuration.applications:
+            return None
+        return self.tokens.forget(application)
+
+    def expiries(self) -> Iterable[CredentialExpiry]:
+        for status in self.tokens.status():
+            if status.expires_on is not None:
+                yield CredentialExpiry(
+                    status.application, status.kind, status.id, status.expires_on
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The callers, and how their identities fare."""
+
+    world: World
+    authenticator: Authenticator
+
+    def configuration(self) -> model.Configuration:
+        return self.world.standing.configuration
+
+    def identities(self, caller: str) -> Sequence[IdentityUseView]:
+        return tuple(
+            IdentityUseView(
+                kind=status.kind,
+                subject=status.subject,
+                expires=status.expires,
+                last_used=status.last_used,
+            )
+            for status in self.authenticator.identities(caller)
+        )
+
+    def uses(self) -> Iterable[IdentityUse]:
+        for caller in self.configuration().callers:
+            for status in self.authenticator.identities(caller):
+                yield IdentityUse(caller, status.subject, status.last_used, status.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Told from what is known already."""
+
+    current: Current
+    world: World
+    journal: Journal
+
+    def checks(self) -> Sequence[Check]:
+        degraded = self.current.degraded
+        checks = [
+            Check(
+                name="configuration",
+                ok=True,
+                degraded=degraded is not None,
+                detail="" if degraded is None else "a newer one does not load; see the log",
+            )
+        ]
+        status = self.journal.status()
+        checks.append(Check(name="audit", ok=status.healthy, detail=status.reason or ""))
+        for name, place in self.world.standing.places.items():
+            failure = self.world.schema_failure(name)
+            missing = place.schema is None
+            checks.append(
+                Check(
+                    name=f"schema:{name}",
+                    ok=not missing or self.world.waited_long_enough(),
+                    degraded=missing or failure is not None,
+                    detail=failure or ("not there yet" if missing else ""),
+                )
+            )
+        return tuple(checks)
+
+    def audit_state(self) -> AuditState:
+        status = self.journal.status()
+        return AuditState(
+            records_total=status.entries, failures_total=status.lost, lag_seconds=status.lag_s
+        )
+
+    def configuration_state(self) -> ConfigurationState:
+        return ConfigurationState(self.current.loaded_at, self.current.degraded is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """Reads and decides as the path does, and stops there."""
+
+    world: World
+    judge: Judge
+
+    async def explain(self, caller: Caller, request: ExplainRequest) -> Explanation:
+        environment: str | None = None
+        application: str | None = None
+        try:
+            named, version, target = _address(request.url, self._public_url())
+            headers = tuple(
+                (n.lower().encode("latin-1"), v.encode("latin-1"))
+                for n, v in request.headers.items()
+            )
+            standing = self.world.standing
+            place, grants = granted(standing, caller, named)
+            grant = chosen(grants, headers)
+            environment, application = place.name, grant.applications[0]
+            bases = standing.bases(place, version, rooted=named is None)
+            reading = self.judge.head(
+                grant, bases, request.method, target.encode("utf-8"), headers
+            ).finish(_body(request.body))
+            judged = self.judge.judge(grant, place, bases, reading)
+        except Refused as refused:
+            return Explanation(
+                decision="refused",
+                code=refused.code,
+                detail=refused.detail,
+                environment=environment,
+                application=application,
+                accesses=tuple(_recorded(a) for a in refused.accesses),
+                missing=tuple(_missing(refused.missing)),
+            )
+        except NotGranted as error:
+            return Explanation(decision="refused", code=error.code, detail=error.detail)
+        except Unavailable:
+            raise
+        except BrokerError as error:
+            return Explanation(
+                decision="unreadable",
+                code=error.code,
+                detail=error.detail,
+                environment=environment,
+                application=application,
+            )
+        return _explained(judged, environment, application)
+
+    def _public_url(self) -> str:
+        return self.world.standing.configuration.public_url
+
+
+def _address(url: str, public_url: str) -> tuple[str | None, str, str]:
+    """Environment, version and target of one of the broker's own addresses."""
+    path = url.removeprefix(public_url)
+    environment: str | None = None
+    if path.startswith("/environments/"):
+        environment, _, path = path.removeprefix("/environments/").partition("/")
+        path = "/" + path
+    if not path.startswith("/api/data/"):
+        raise NotGranted("not-granted", "the address is none of the proxied Web API")
+    version, _, target = path.removeprefix("/api/data/").partition("/")
+    return environment, version, target
+
+
+def _body(body: Any) -> bytes | None:
+    if body is None:
+        return None
+    return body.encode("utf-8") if isinstance(body, str) else json.dumps(body).encode("utf-8")
+
+
+def _explained(judged: Judged, environment: str | None, application: str | None) -> Explanation:
+    outgoing = judged.outgoing
+    shadow = tuple(m.says for m in judged.allow.shadow)
+    return Explanation(
+        decision="allowed",
+        environment=environment,
+        application=application,
+        accesses=tuple(_recorded(a) for a in judged.accesses),
+        missing=tuple(_missing(judged.allow.shadow)),
+        warnings=tuple(f"let through, since the grant does not enforce: {s}" for s in shadow),
+        would_send=WouldSend(
+            method=outgoing.method,
+            target=outgoing.target,
+            headers=dict(outgoing.headers),
+            body=None if outgoing.body is None else outgoing.body.decode("utf-8", "replace"),
+        ),
+    )
+
+
+def _recorded(access: Any) -> AccessView:
+    columns = access.columns
+    return AccessView(
+        table=access.table,
+        operation=access.operation,
+        columns="ALL" if columns is None else tuple(columns),
+    )
+
+
+def _missing(missing: Iterable[Missing]) -> Iterable[AccessView]:
+    for one in missing:
+        if one.access is not None:
+            yield _access(one.access)
+
+
+def _access(access: Access) -> AccessView:
+    columns = access.columns
+    return AccessView(
+        table=access.table,
+        operation=access.operation.value,
+        columns="ALL" if columns is ALL else tuple(sorted(columns)),
+    )
