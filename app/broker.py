@@ -196,6 +196,10 @@ class Broker:
             if cancelled.args != (HUNG_UP,):
                 self.recording.stopped(exchange)
                 raise
+            task = asyncio.current_task()
+            if task is not None:
+                # The cancellation has been answered: what follows may wait again.
+                task.uncancel()
             left = CallerLeft()
             await self.recording.fail(exchange, left)
             raise left from None

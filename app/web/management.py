@@ -82,6 +82,14 @@ def management_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own telemetry quotes exceptions, and exceptions may quote values.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}",
         exception_handlers={
             BrokerError: _broker_error,
