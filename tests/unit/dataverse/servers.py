@@ -72,7 +72,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     lower = head.lower()
     if b"transfer-encoding: chunked" in lower:
         body = b""
-        while size := int(await reader.readline(), 16):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
             body += await reader.readexactly(size)
             await reader.readexactly(2)
         await reader.readexactly(2)
