@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ACCEPT_ENCODING: Final = b"gzip"
-"""The way to Dataverse is the long one: rows shrink to a tenth on it, for some 20 µs of ours on a
-page of 2 KB and 5 ms on a megabyte. br would need another library and is slower to undo; deflate
-is two formats under one name. What is a file or has no links in it stays packed for the caller
-where the caller accepts gzip; ask for `IDENTITY` otherwise."""
+"""The way to Dataverse is the long one: rows shrink to a tenth on it, for some 4 µs of ours on a
+page of 2 KB and 100 on one of 200 KB (benchmarks/upstream.py --parts). br would need another
+library and is slower to undo; deflate is two formats under one name. What is a file or has no
+links in it stays packed for a caller who accepts gzip; for one who does not, ask for `IDENTITY`."""
 
 IDENTITY: Final = b"identity"
 

@@ -47,6 +47,9 @@ class LinkBases:
         A relative reference stays as it is: it is resolved against an address that is the
         broker's already. One rooted at the host is put under the base.
         """
+        # As Dataverse writes it, nearly always.
+        if url.startswith(self.environment) and url[len(self.environment) :][:1] in {"/", ""}:
+            return self.broker + url[len(self.environment) :]
         authorities, path = _names_and_path(self.environment)
         absolute = _ABSOLUTE.match(url)
         if absolute is not None:

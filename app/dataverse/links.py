@@ -45,8 +45,8 @@ _ANNOTATION: Final = re.compile(r"(.*)@odata\.(" + "|".join(LINK_NAMES) + r")", 
 # `@`, `.` and letters need no escape, and nobody writes them so; but a name in which one is
 # escaped is the same name. `\u00e4` and the like, which Dataverse does write, are none of these.
 _ESCAPED_NAME: Final = re.compile(rb"\\u00(?:2[eE]|40|[46][1-9a-fA-F]|[57][0-9aA])")
-_STRING_REST: Final = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRING_REST: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _COLON: Final = re.compile(rb"[ \t\r\n]*+(:?)[ \t\r\n]*+")
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _WHITE: Final = b" \t\r\n"
