@@ -2,6 +2,7 @@
 
     python benchmarks/audit.py                    the journal and the verification
     python benchmarks/audit.py --query 10000000   pages among so many records (makes them first)
+    … --url postgresql://…                        the same in PostgreSQL, on migrated empty tables
 
 The machine is shared and noisy: compare only inside one run.
 """
@@ -23,19 +24,20 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.audit import chain, sqlite_index
-from app.audit.audit import audit_at
+from app.audit.audit import audit_at, entries_at, is_postgres, sqlite_path
 from app.audit.export import json_lines, read_json_lines
 from app.audit.keys import CheckpointKeys, CheckpointSigner
+from app.audit.postgres import PostgresStore
 from app.audit.query import Query
 from app.audit.record import Identity, Record, RecordIds, TableAccess, encode, timestamp
 from app.audit.sqlite import SqliteStore, connect
-from app.audit.sqlite_entries import read_entries
 from app.audit.sqlite_index import advance
-from app.audit.sqlite_reader import SqliteReader
 from app.audit.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from app.audit.store import JournalStore, RecordReader
 
 SIGNER = CheckpointSigner(Ed25519PrivateKey.generate())
 KEYS = CheckpointKeys([SIGNER.public_key])
@@ -76,13 +78,13 @@ def record(ids: RecordIds, now: datetime, dice: random.Random, **fields: Any) ->
     return Record(**(whole | fields))
 
 
-async def journal_rates(folder: Path, seconds: float) -> None:
+async def journal_rates(url: str, folder: Path, seconds: float) -> None:
     fdatasync_us = measure_fdatasync(folder) * 1e6
     print(f"fdatasync of an append: {fdatasync_us:.0f} µs")
-    print("\nJournal into SQLite (WAL, FULL): whoever waits appends again")
+    print(f"\nJournal into {url.partition(':')[0]}: whoever waits appends again")
     print("waiting  records/s  CPU µs/record  records/flush  p50 ms  p99 ms  of a fdatasync")
     for waiting in (1, 4, 16, 64, 256):
-        audit = audit_at(f"sqlite:///{folder}/journal.db", signer=SIGNER, program="benchmark")
+        audit = audit_at(url, signer=SIGNER, program="benchmark")
         await audit.start()
         dice, ids = random.Random(1), RecordIds()  # noqa: S311
         kept = [record(ids, START, dice) for _ in range(64)]
@@ -121,21 +123,19 @@ def measure_fdatasync(folder: Path) -> float:
     return statistics.median(times)
 
 
-def verify_rates(folder: Path) -> None:
+def verify_rates(url: str) -> None:
     print("\nVerification")
-    path = folder / "journal.db"
-    began, cpu = time.perf_counter(), time.process_time()
-    verdict = verify((entry for _, entry in read_entries(path)), keys=KEYS)
+    cpu = time.process_time()
+    verdict = verify(entries_at(url)[1], keys=KEYS)
     took = time.process_time() - cpu
     assert verdict.good, verdict.faults
-    print(f"from SQLite:    {verdict.entries / took:10,.0f} entries/s of CPU ({verdict.entries:,})")
-    lines = list(json_lines(entry for _, entry in read_entries(path)))
-    began, cpu = time.perf_counter(), time.process_time()
+    print(f"from the store: {verdict.entries / took:10,.0f} entries/s of CPU ({verdict.entries:,})")
+    lines = list(json_lines(entries_at(url)[1]))
+    cpu = time.process_time()
     verdict = verify(read_json_lines(lines)[1], keys=KEYS)
     took = time.process_time() - cpu
     assert verdict.good
     print(f"from an export: {verdict.entries / took:10,.0f} entries/s of CPU")
-    del began
 
 
 def made_records(count: int) -> Iterator[Record]:
@@ -154,12 +154,10 @@ def made_records(count: int) -> Iterator[Record]:
         yield record(ids, START + number * step, dice, **fields)
 
 
-def fill(path: Path, count: int) -> None:
+def fill(url: str, count: int) -> None:
     sqlite_index._PAUSES = 0  # noqa: SLF001 - nobody else wants the GIL here
-    store = SqliteStore(path)
+    store: JournalStore = PostgresStore(url) if is_postgres(url) else SqliteStore(sqlite_path(url))
     store.open()
-    connection = connect(path)
-    connection.execute("PRAGMA synchronous = OFF")
     made: list[chain.Head] = []
 
     def opening(heads: tuple[chain.Head, ...]) -> chain.Entry:
@@ -168,6 +166,7 @@ def fill(path: Path, count: int) -> None:
         return entry
 
     store.begin(opening)
+    index = connect(store.path) if isinstance(store, SqliteStore) else None
     head, batch = made[0], []
     began, indexing = time.perf_counter(), 0.0
     for number, one in enumerate(made_records(count), 1):
@@ -177,22 +176,24 @@ def fill(path: Path, count: int) -> None:
             store.append(entries)
             batch.clear()
             start = time.perf_counter()
-            while advance(connection, store.turn):
+            while index is not None and advance(index, store.turn):
                 pass
             indexing += time.perf_counter() - start
-            if number % (4096 * 256) == 0:
+            if number % (4096 * 64) == 0:
                 print(f"  {number:,} records, {time.perf_counter() - began:.0f} s", flush=True)
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    print(f"indexing: {indexing / count * 1e6:.1f} µs a record")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
+                if index is not None:
+                    index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if index is not None:
+        print(f"indexing: {indexing / count * 1e6:.1f} µs a record")
+        index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        index.close()
     store.close()
 
 
-async def query_rates(path: Path, count: int) -> None:
+async def query_rates(url: str, count: int) -> None:
     print(f"\nPages of 100 among {count:,} records")
     print("filter                                 first ms  median ms  max ms  records")
-    reader = SqliteReader(path)
+    reader = audit_at(url, signer=SIGNER, program="benchmark").reader
     sample = (await reader.query(Query(limit=1), now=START)).records[0]
     middle = START + timedelta(days=15)
     hour = {"since": middle, "until": middle + timedelta(hours=1)}
@@ -223,7 +224,7 @@ async def query_rates(path: Path, count: int) -> None:
 
 
 async def print_page(
-    reader: SqliteReader, name: str, chosen: dict[str, Any], span: dict[str, Any]
+    reader: RecordReader, name: str, chosen: dict[str, Any], span: dict[str, Any]
 ) -> None:
     times = []
     for _ in range(5):
@@ -272,19 +273,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--query", type=int, default=0, metavar="RECORDS")
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--keep", type=Path, help="an audit file to make and use again")
+    parser.add_argument("--url", help="where to keep: an empty file, or migrated empty tables")
+    parser.add_argument("--filled", action="store_true", help="what --query makes is there already")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir="."))
+    url = options.url or f"sqlite:///{folder}/audit.db"
     try:
         if options.query:
-            path = options.keep or folder / "many.db"
-            if not path.exists():
-                fill(path, options.query)
-            run(lambda: query_rates(path, options.query))
+            if not options.filled:
+                fill(url, options.query)
+            run(lambda: query_rates(url, options.query))
         else:
             part_costs()
-            run(lambda: journal_rates(folder, options.seconds))
-            verify_rates(folder)
+            run(lambda: journal_rates(url, folder, options.seconds))
+            verify_rates(url)
     finally:
         shutil.rmtree(folder)
 

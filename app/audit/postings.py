@@ -63,9 +63,10 @@ class _Part(msgspec.Struct, frozen=True):
     accesses: tuple[_Access, ...] = ()
 
 
-class _Indexed(msgspec.Struct, frozen=True):
-    """Of a record's bytes, only what the index wants to know."""
+class Indexed(msgspec.Struct, frozen=True):
+    """Of a record's bytes, only what an index wants to know."""
 
+    phase: str
     id: str
     time: str
     action: str
@@ -92,7 +93,7 @@ class Shape(NamedTuple):
     parts: tuple[_Part, ...]
 
 
-_read = msgspec.json.Decoder(_Indexed).decode
+read_indexed = msgspec.json.Decoder(Indexed).decode
 
 
 def block_of(row: int) -> int:
@@ -162,7 +163,7 @@ def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
                 opened[record_id(body)] = row
                 newest_intent = max(newest_intent, _epoch_ms(record_time(body), minutes))
             continue
-        found = _read(body)
+        found = read_indexed(body)
         if opened.pop(found.id, None) is None:
             closed.append(found.id)
         place = row - first_row

@@ -6,7 +6,8 @@ import base64
 import hashlib
 import heapq
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from app.errors import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
 
 LIMIT_MAX: Final = 1000
 
@@ -93,24 +96,27 @@ def unfinished(intent: Record, now: datetime) -> Record:
     return replace(intent, outcome="interrupted" if late else "open")
 
 
-def cursor_after(row: int, query: Query) -> str:
-    """A place in the walk through one query's answers."""
-    return base64.urlsafe_b64encode(row.to_bytes(8, "big") + _digest(query)).decode().rstrip("=")
+def cursor_after(place: bytes, query: Query) -> str:
+    """A place in the walk through one query's answers; what the place says is the store's own."""
+    return base64.urlsafe_b64encode(_digest(query) + place).decode().rstrip("=")
 
 
-def row_of_cursor(query: Query) -> int | None:
-    """The row that the next page lies before. Raises `Unreadable` for another query's cursor."""
+def place_of_cursor(query: Query, length: int) -> bytes | None:
+    """The place that the next page begins after; None for the first page.
+
+    Raises `Unreadable` for a cursor of another query, or of none.
+    """
     if query.cursor is None:
         return None
     try:
         raw = base64.b64decode(query.cursor + "=" * (-len(query.cursor) % 4), b"-_", validate=True)
     except ValueError as error:
         raise Unreadable("cursor-invalid", "cursor: not one that this broker gave out") from error
-    if len(raw) != 16 or raw[8:] != _digest(query):
+    if len(raw) != 8 + length or raw[:8] != _digest(query):
         raise Unreadable(
             "cursor-invalid", "cursor: belongs to other filters; begin again without one"
         )
-    return int.from_bytes(raw[:8], "big")
+    return raw[8:]
 
 
 def _digest(query: Query) -> bytes:
@@ -118,6 +124,6 @@ def _digest(query: Query) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(filters), digest_size=8).digest()
 
 
-def newest_first(*walks: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
-    """Merge walks that each go down by row."""
-    return heapq.merge(*walks, key=lambda found: -found[0])
+def newest_first(*walks: Iterable[tuple[T, Record]]) -> Iterator[tuple[T, Record]]:
+    """Merge walks that each go down by place."""
+    return heapq.merge(*walks, key=itemgetter(0), reverse=True)

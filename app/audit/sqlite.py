@@ -37,7 +37,7 @@ class SqliteStore:
     """The writing side of an audit file. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._wal = path.with_name(path.name + "-wal")
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
@@ -45,13 +45,13 @@ class SqliteStore:
         self.turn = Turn(path.with_name(path.name + "-turn"))
 
     def __repr__(self) -> str:
-        return f"SqliteStore({str(self._path)!r})"
+        return f"SqliteStore({str(self.path)!r})"
 
     def open(self) -> None:
         self.close()
         with failing("open"):
-            self._connection = connect(self._path)
-            migrate(self._connection, self._path)
+            self._connection = connect(self.path)
+            migrate(self._connection, self.path)
             # Makes the write-ahead log exist, so that its inode is known.
             self._connection.execute("UPDATE state SET value = value WHERE name = 'indexed'")
             self._files = self._inodes()
@@ -82,7 +82,7 @@ class SqliteStore:
     def room_bytes(self) -> int:
         self._look()
         with failing("measure"):
-            space = os.statvfs(self._path)
+            space = os.statvfs(self.path)
         return space.f_bavail * space.f_frsize
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class SqliteStore:
                 raise StoreFailed("the audit file was removed or replaced under the process")
 
     def _inodes(self) -> tuple[tuple[int, int], ...]:
-        database, wal = os.stat(self._path), os.stat(self._wal)  # noqa: PTH116 - each flush
+        database, wal = os.stat(self.path), os.stat(self._wal)  # noqa: PTH116 - each flush
         return (database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino)
 
 

@@ -19,7 +19,7 @@ from app.audit.query import (
     cursor_after,
     matches,
     newest_first,
-    row_of_cursor,
+    place_of_cursor,
     unfinished,
 )
 from app.audit.record import INTENT_PREFIX, OUTCOME_PREFIX, decode, record_id
@@ -52,7 +52,8 @@ class SqliteReader:
         self._idle: queue.SimpleQueue[tuple[int, sqlite3.Connection]] = queue.SimpleQueue()
 
     async def query(self, query: Query, *, now: datetime) -> Page:
-        below = row_of_cursor(query)
+        place = place_of_cursor(query, 8)
+        below = None if place is None else int.from_bytes(place, "big")
         return await self._run(lambda connection: _page(connection, query, below, now))
 
     async def get(self, record_id: str, *, now: datetime) -> Record | None:
@@ -106,7 +107,9 @@ def _page(connection: sqlite3.Connection, query: Query, below: int | None, now: 
     found = list(islice((hit for hit in walk if matches(query, hit[1])), limit + 1))
     return Page(
         records=tuple(record for _, record in found[:limit]),
-        cursor=cursor_after(found[limit - 1][0], query) if len(found) > limit else None,
+        cursor=cursor_after(found[limit - 1][0].to_bytes(8, "big"), query)
+        if len(found) > limit
+        else None,
         unindexed=view.unindexed,
     )
 

@@ -65,8 +65,11 @@ MIGRATIONS: Final = (_FIRST,)
 """Each takes the file from its index to the next; PRAGMA user_version says how far it is."""
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a file up to this program. Raises `Misconfigured` for one that is newer."""
+def migrate(connection: sqlite3.Connection, path: Path) -> int:
+    """Bring a file up to this program; how many steps that took.
+
+    Raises `Misconfigured` for a file of a newer program.
+    """
     version = _version(connection)
     if version > len(MIGRATIONS):
         raise Misconfigured(
@@ -75,7 +78,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             f" {len(MIGRATIONS)}: run the newer program",
         )
     if version == len(MIGRATIONS):
-        return
+        return 0
     # Two processes may start at once: who comes second finds the work done.
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -87,6 +90,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    return len(MIGRATIONS) - version
 
 
 def _version(connection: sqlite3.Connection) -> int:
