@@ -42,7 +42,9 @@ def words(text: str) -> list[Word]:
         match = _WORDS.match(text, at)
         if match is None:
             if text[at] in "'\"":
-                raise bad_request(f"There is an unterminated literal at position {at} in '{text}'.")
+                raise bad_request(
+                    f"There is an unterminated literal at position {at + 1} in '{text}'."
+                )
             raise bad_request(f"Syntax error at position {at} in '{text}'.")
         kind = str(match.lastgroup)
         if kind != "space":
