@@ -19,8 +19,9 @@ from app.sandbox.dataverse.messages import Answer, Request, failure_answer
 from app.sandbox.dataverse.preferences import read_preferences
 from app.sandbox.dataverse.protection import Limits, Protection
 from app.sandbox.dataverse.rights import Principal, Rights, User
-from app.sandbox.dataverse.seed import TENANT_ID, sow
+from app.sandbox.dataverse.seed import sow
 from app.sandbox.dataverse.service import Service
+from app.sandbox.dataverse.sowing import TENANT_ID
 from app.sandbox.dataverse.store import Store
 from app.sandbox.dataverse.targets import VERSIONED
 from app.sandbox.dataverse.wire import Gone, read_body, send_answer, send_broken

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.sandbox.dataverse.conditions import where
-from app.sandbox.dataverse.expressions import Expression, parse_expression
 from app.sandbox.dataverse.failures import bad_request, not_emulated
+from app.sandbox.dataverse.grammar import parse_expression
 from app.sandbox.dataverse.preferences import FORMATTED
 from app.sandbox.dataverse.shapes import readable_time
 from app.sandbox.dataverse.terms import Binder, Scope, Term, column_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from app.sandbox.dataverse.expressions import Expression
     from app.sandbox.dataverse.preferences import Preferences
     from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.schema import Schema, Table

@@ -49,9 +49,8 @@ def _entity_type(schema: Schema, table: Table) -> Iterator[str]:
         f'<EntityType Name="{table.logical}" BaseType="mscrm.{table.base or "crmbaseentity"}"'
         f"{abstract}>"
     )
-    base = schema[table.base] if table.base else None
-    if base is None or base.abstract:
-        # A user's own key stands beside the ownerid that it inherits.
+    if table.base is None:
+        # Who derives inherits the key: a user's is ownerid, beside its systemuserid.
         yield "  <Key>"
         yield f'    <PropertyRef Name="{table.pk}" />'
         yield "  </Key>"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.sandbox.dataverse.failures import JSON_TYPE, Failed, error_body
+from app.sandbox.dataverse.schema import NAMESPACE
 
 if TYPE_CHECKING:
     from app.sandbox.dataverse.preferences import Preferences
@@ -65,6 +66,12 @@ def json_answer(
         headers=(("Content-Type", JSON_TYPE), ("OData-Version", "4.0"), *headers),
         body=msgspec.json.encode(content),
     )
+
+
+def response(request: Request, kind: str, content: Mapping[str, Any]) -> Answer:
+    """What a function or action gives back: an object of the complex type `kind`."""
+    where = f"{request.base}/$metadata#{NAMESPACE}.{kind}"
+    return json_answer({"@odata.context": where, **content})
 
 
 def no_content(*headers: tuple[str, str]) -> Answer:

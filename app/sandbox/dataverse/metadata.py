@@ -13,7 +13,6 @@ from app.sandbox.dataverse.expressions import (
     Member,
     Negated,
     Some,
-    parse_arguments,
 )
 from app.sandbox.dataverse.failures import (
     Failed,
@@ -22,6 +21,7 @@ from app.sandbox.dataverse.failures import (
     not_allowed,
     not_emulated,
 )
+from app.sandbox.dataverse.grammar import parse_arguments
 from app.sandbox.dataverse.messages import Answer, json_answer
 from app.sandbox.dataverse.options import Asked, read_options
 from app.sandbox.dataverse.schema import NAMESPACE, metadata_id

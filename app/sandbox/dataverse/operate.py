@@ -1,31 +1,26 @@
-"""What functions and actions do."""
+"""What functions do; `actions` has the rest."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from app.sandbox.dataverse.actions import Actions
 from app.sandbox.dataverse.failures import (
     Failed,
-    bad_payload,
     bad_request,
     no_row,
     not_allowed,
     not_emulated,
 )
-from app.sandbox.dataverse.messages import Answer, Request, json_answer, no_content
+from app.sandbox.dataverse.messages import Answer, Request, response
 from app.sandbox.dataverse.metadata_changes import metadata_changes
 from app.sandbox.dataverse.operations import OPERATIONS
-from app.sandbox.dataverse.payloads import read_json
-from app.sandbox.dataverse.resources import Operation, Resolver, Row, Rows
-from app.sandbox.dataverse.seed import ORGANIZATION_ID, TENANT_ID
-from app.sandbox.dataverse.targets import read_segments
+from app.sandbox.dataverse.resources import Operation, Row, Rows
+from app.sandbox.dataverse.sowing import ORGANIZATION_ID, TENANT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.sandbox.dataverse.schema import Table
     from app.sandbox.dataverse.store import Store
     from app.sandbox.dataverse.write import Writer
 
@@ -42,7 +37,7 @@ class Operate:
 
     def answer(self, called: Operation) -> Answer:
         signature = OPERATIONS[called.name]
-        if signature.is_function != (self._request.method == "GET"):
+        if self._request.method != ("GET" if signature.is_function else "POST"):
             raise not_allowed(self._request.method)
         self._check_binding(called)
         match called.name:
@@ -61,28 +56,12 @@ class Operate:
                 return self._privileges(called)
             case "RetrievePrincipalAccess":
                 return self._access(called)
-            case "CreateMultiple" | "UpdateMultiple" | "UpsertMultiple":
-                return self._multiple(called)
-            case "DeleteMultiple":
-                raise bad_request("DeleteMultiple is for elastic tables only.", "0x80040800")
-            case "new_AddNoteToContact":
-                return self._add_note(called)
-            case "new_CloseProject":
-                return self._close_project(called)
-            case "AddPrivilegesRole":
-                return self._add_privileges(called)
-            case "AddMembersTeam":
-                return self._add_members(called)
-            case "WinOpportunity":
-                return self._win_opportunity()
-            case "BulkDelete":
-                return self._bulk_delete()
-        kind = "function" if signature.is_function else "action"
-        raise not_emulated(f"the {kind} {called.name}")
+        if not signature.is_function:
+            return Actions(self._store, self._writer, self._request).answer(called)
+        raise not_emulated(f"the function {called.name}")
 
     def _respond(self, kind: str, content: dict[str, Any]) -> Answer:
-        where = f"{self._request.base}/$metadata#Microsoft.Dynamics.CRM.{kind}"
-        return json_answer({"@odata.context": where, **content})
+        return response(self._request, kind, content)
 
     def _check_binding(self, called: Operation) -> None:
         wanted = OPERATIONS[called.name].bound
@@ -213,130 +192,3 @@ class Operate:
         return self._respond(
             "RetrievePrincipalAccessResponse", {"AccessRights": ", ".join(rights) or "None"}
         )
-
-    # ------------------------------------------------------------ many rows
-
-    def _multiple(self, called: Operation) -> Answer:
-        assert isinstance(called.bound, Rows)
-        table = called.bound.table
-        targets = read_json(self._request, called.name).get("Targets")
-        if not isinstance(targets, list) or not targets:
-            raise bad_payload(called.name, "Required field 'Targets' is missing")
-        ids: list[str] = []
-        for item in targets:
-            if not isinstance(item, dict):
-                raise bad_payload(called.name, "Each of the Targets is an object.")
-            if str(item.get("@odata.type", "")).lstrip("#") != table.type_name:
-                raise bad_payload(
-                    called.name,
-                    f"Each of the Targets needs '@odata.type': '{table.type_name}'.",
-                )
-            ids.append(self._one_of_many(called.name, table, item))
-        if called.name == "CreateMultiple":
-            return self._respond("CreateMultipleResponse", {"Ids": ids})
-        return no_content()
-
-    def _one_of_many(self, name: str, table: Table, item: dict[str, Any]) -> str:
-        if name == "CreateMultiple":
-            return self._writer.create(table, item)
-        found = self._addressed(table, item)
-        exists = found.id is not None and self._store.version_of(table, found.id) is not None
-        if exists:
-            assert found.id is not None
-            self._writer.update(table, found.id, item)
-            return found.id
-        if name == "UpdateMultiple":
-            raise no_row(table.logical, found.id or "")
-        return self._writer.create(table, item, row_id=found.id, keys=found.keys)
-
-    def _addressed(self, table: Table, item: Mapping[str, Any]) -> Row:
-        link = item.get("@odata.id")
-        if isinstance(link, str):
-            segments = read_segments(re.sub(r"^.*/api/data/v[\d.]+/|^/", "", link))
-            found = Resolver(self._store, frozenset(), {}).resolve(segments)
-            if not isinstance(found, Row) or found.table is not table:
-                raise bad_request(f"The @odata.id does not name a row of {table.set_name}.")
-            return found
-        row_id = item.get(table.pk)
-        if not isinstance(row_id, str):
-            raise bad_request("EdmEntityObject passed should have the key property value set.")
-        return Row(table, row_id.lower())
-
-    # ------------------------------------------------------------ actions
-
-    def _add_note(self, called: Operation) -> Answer:
-        body = read_json(self._request, called.name)
-        schema = self._store.schema
-        contact_id = self._bound_id(called)
-        self._request.user.need("Read", schema["contact"])
-        self._writer.create(
-            schema["annotation"],
-            {"subject": body.get("NoteTitle"), "notetext": body.get("NoteText")},
-            preset={"objectid": contact_id, "objectid__type": "contact"},
-        )
-        return no_content()
-
-    def _close_project(self, called: Operation) -> Answer:
-        body = read_json(self._request, called.name)
-        if not isinstance(body.get("Reason"), str):
-            raise bad_request("Required field 'Reason' is missing for action 'new_CloseProject'")
-        self._writer.update(
-            self._store.schema["new_project"],
-            self._bound_id(called),
-            {"new_status": 2, "statecode": 1, "new_secretnotes": f"Closed: {body['Reason']}"},
-        )
-        return no_content()
-
-    def _add_privileges(self, called: Operation) -> Answer:
-        body = read_json(self._request, called.name)
-        role = self._bound_id(called)
-        self._request.user.need("Write", self._store.schema["role"])
-        relation = next(
-            r for r in self._store.schema.many_to_many if r.name == "roleprivileges_association"
-        )
-        for item in body.get("Privileges") or []:
-            privilege = str(item.get("PrivilegeId", "")).lower()
-            if self._store.version_of(self._store.schema["privilege"], privilege) is None:
-                raise no_row("privilege", privilege)
-            self._store.disassociate(relation, role, privilege)
-            self._store.associate(relation, role, privilege)
-        return no_content()
-
-    def _add_members(self, called: Operation) -> Answer:
-        body = read_json(self._request, called.name)
-        schema = self._store.schema
-        nav = schema["team"].navs["teammembership_association"]
-        for item in body.get("Members") or []:
-            user = str(item.get("systemuserid") or item.get("ownerid") or "").lower()
-            if self._store.version_of(schema["systemuser"], user) is None:
-                raise no_row("systemuser", user)
-            self._writer.associate(
-                schema["team"], self._bound_id(called), nav, (schema["systemuser"], user)
-            )
-        return no_content()
-
-    def _win_opportunity(self) -> Answer:
-        body = read_json(self._request, "WinOpportunity")
-        close = body.get("OpportunityClose")
-        link = close.get("opportunityid@odata.bind") if isinstance(close, dict) else None
-        table, row_id = self._writer.reference(link, "WinOpportunity")
-        self._writer.update(table, row_id, {"statecode": 1})
-        return no_content()
-
-    def _bulk_delete(self) -> Answer:
-        """Deletes at once what `In` conditions name; the real one is a job that runs later."""
-        body = read_json(self._request, "BulkDelete")
-        for query in body.get("QuerySet") or []:
-            table = self._store.schema.tables.get(str(query.get("EntityName")))
-            conditions = (query.get("Criteria") or {}).get("Conditions") or []
-            if table is None:
-                raise bad_request("The EntityName of a query is not known.")
-            if len(conditions) != 1 or conditions[0].get("Operator") != "In":
-                raise not_emulated("BulkDelete with other conditions than one In on the key")
-            if conditions[0].get("AttributeName") != table.pk:
-                raise not_emulated("BulkDelete by other columns than the key")
-            for value in conditions[0].get("Values") or []:
-                row_id = str(value.get("Value", "")).lower()
-                if self._store.version_of(table, row_id) is not None:
-                    self._writer.delete(table, row_id)
-        return self._respond("BulkDeleteResponse", {"JobId": str(uuid4())})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.sandbox.dataverse.expressions import Expression, Member, parse_expression
+from app.sandbox.dataverse.expressions import Expression, Member
 from app.sandbox.dataverse.failures import bad_request
+from app.sandbox.dataverse.grammar import parse_expression
 from app.sandbox.dataverse.tokens import split
 
 if TYPE_CHECKING:

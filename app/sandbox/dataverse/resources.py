@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from app.sandbox.dataverse.expressions import Literal, Member, parse_arguments, plain
+from app.sandbox.dataverse.expressions import Literal, Member, plain
 from app.sandbox.dataverse.failures import (
     bad_request,
     no_row,
     no_row_with_key,
     no_segment,
 )
+from app.sandbox.dataverse.grammar import parse_arguments
 from app.sandbox.dataverse.relations import restriction
 from app.sandbox.dataverse.schema import NAMESPACE
 from app.sandbox.dataverse.terms import instant

@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from app.sandbox.dataverse.computed import check_keys, compute, defaults, remove
 from app.sandbox.dataverse.failures import (
     Failed,
     already_exists,
@@ -67,13 +68,18 @@ class Writer:
             raise bad_request("The deep insert is nested too deeply.")
         self._user.need("Create", table)
         values, later = self._values(table, body, creating=True, depth=depth)
-        values = {**self._defaults(table), **(keys or {}), **values, **(preset or {})}
+        values = {
+            **defaults(table, self._user, self._stamp),
+            **(keys or {}),
+            **values,
+            **(preset or {}),
+        }
         new_id = row_id or values.get(table.pk) or str(uuid4())
         values[table.pk] = new_id
         if table.base == "principal":
             values["ownerid"] = new_id
-        self._compute(table, values, before={})
-        self._check_keys(table, values, new_id)
+        compute(self._store, table, values, before={})
+        check_keys(self._store, table, values, new_id)
         try:
             self._store.insert(table, values)
         except sqlite3.IntegrityError as error:
@@ -111,7 +117,7 @@ class Writer:
         self._user.need("Delete", table)
         if self._store.version_of(table, row_id) is None:
             raise no_row(table.logical, row_id)
-        self._remove(table, row_id)
+        remove(self._store, table, row_id)
 
     def _writable(self, table: Table, message: str) -> None:
         """Rows are written as what they are: a task, not an activity; a user, not a principal."""
@@ -345,8 +351,6 @@ class Writer:
         assert nav.relation is not None
         return (near, far) if ends(nav)[0] == nav.relation.left_column else (far, near)
 
-    # ------------------------------------------------------------ what Dataverse adds
-
     def _set(
         self, table: Table, row_id: str, values: dict[str, Any], before: Mapping[str, Any]
     ) -> None:
@@ -355,8 +359,8 @@ class Writer:
         if "modifiedby" in table.by_name:
             values["modifiedby"] = self._user.id
             values["modifiedonbehalfby"] = self._user.acting
-        self._compute(table, values, before=before)
-        self._check_keys(table, {**before, **values}, row_id)
+        compute(self._store, table, values, before=before)
+        check_keys(self._store, table, {**before, **values}, row_id)
         self._store.update(table, row_id, values)
         for name in values:
             column = table.by_name.get(name)
@@ -366,111 +370,3 @@ class Writer:
                     "DELETE FROM _files WHERE tbl = ? AND row = ? AND col = ?",
                     (table.logical, row_id, name),
                 )
-
-    def _defaults(self, table: Table) -> dict[str, Any]:
-        names = table.by_name
-        values: dict[str, Any] = {}
-        if "createdon" in names:
-            values |= {"createdon": self._stamp, "modifiedon": self._stamp}
-        if "statecode" in names:
-            values |= {"statecode": 0, "statuscode": 1}
-        if table.owned:
-            values |= {
-                "ownerid": self._user.id,
-                "ownerid__type": "systemuser",
-                "owninguser": self._user.id,
-                "owningbusinessunit": self._user.business_unit,
-                "createdby": self._user.id,
-                "modifiedby": self._user.id,
-                "createdonbehalfby": self._user.acting,
-            }
-        if table.logical == "systemuser":
-            values |= {"isdisabled": 0, "accessmode": 4}
-        if "activitytypecode" in names:
-            values["activitytypecode"] = table.logical
-        return values
-
-    def _compute(self, table: Table, values: dict[str, Any], *, before: Mapping[str, Any]) -> None:
-        after = {**before, **values}
-        if "statecode" in values and "statuscode" not in values:
-            values["statuscode"] = 2 if values["statecode"] else 1
-        if table.logical in {"contact", "systemuser"} and {"firstname", "lastname"} & set(values):
-            names = (after.get("firstname"), after.get("lastname"))
-            values["fullname"] = " ".join(n for n in names if n)
-        elif table.logical == "systemuser" and not after.get("fullname"):
-            values["fullname"] = f"# {after.get('applicationid') or ''}".strip()
-        if table.logical == "account" and any(n.startswith("address1_") for n in values):
-            place = " ".join(
-                after[n]
-                for n in ("address1_city", "address1_stateorprovince", "address1_postalcode")
-                if after.get(n)
-            )
-            lines = (after.get("address1_line1"), place, after.get("address1_country"))
-            values["address1_composite"] = "\r\n".join(line for line in lines if line) or None
-        if "entityimage" in values:
-            link = f"/Image/download.aspx?Entity={table.logical}&Attribute=entityimage&Id="
-            values["entityimage_url"] = values["entityimage"] and link + str(after.get(table.pk))
-        currency = "transactioncurrencyid"
-        if currency in table.by_name and not after.get(currency):
-            money = [c.name for c in table.columns if c.kind == "money"]
-            if any(values.get(name) is not None for name in money):
-                first = self._store.one(
-                    "SELECT transactioncurrencyid FROM transactioncurrency ORDER BY createdon"
-                )
-                values[currency] = first[0] if first else None
-
-    def _check_keys(self, table: Table, values: Mapping[str, Any], row_id: str) -> None:
-        for key in table.keys:
-            held = {name: values.get(name) for name in key.columns}
-            if any(value is None for value in held.values()):
-                continue
-            condition = " AND ".join(f"{name} = :{name}" for name in held)
-            other = self._store.one(
-                f"SELECT 1 FROM {table.logical} "  # noqa: S608
-                f"WHERE {condition} AND {table.pk} <> :id",
-                {**held, "id": row_id},
-            )
-            if other is not None:
-                labels = ", ".join(table.by_name[name].label for name in key.columns)
-                raise Failed(
-                    412,
-                    "0x80060892",
-                    f"Entity Key {key.name} violated. A record with the same value for {labels} "
-                    "already exists. A duplicate record cannot be created. Select one or more "
-                    "unique values and try again.",
-                )
-
-    def _remove(self, table: Table, row_id: str) -> None:
-        store = self._store
-        for relation in self._schema.one_to_many:
-            if relation.parent != table.logical:
-                continue
-            child = self._schema[relation.child]
-            column = child.by_name[relation.lookup]
-            condition = f"{column.name} = ?"
-            if column.polymorphic:
-                condition += f" AND {type_column(column.name)} = '{table.logical}'"
-            found = store.all(
-                f"SELECT {child.pk} FROM {child.logical} WHERE {condition}",  # noqa: S608
-                (row_id,),
-            )
-            for (child_id,) in found:
-                if relation.cascades:
-                    self._remove(child, child_id)
-                else:
-                    empty: dict[str, Any] = {column.name: None}
-                    if column.polymorphic:
-                        empty[type_column(column.name)] = None
-                    store.update(child, child_id, empty)
-        for pairs in self._schema.many_to_many:
-            for side, name in (
-                (pairs.left, pairs.left_column),
-                (pairs.right, pairs.right_column),
-            ):
-                if side == table.logical:
-                    store.execute(
-                        f"DELETE FROM {pairs.intersect} WHERE {name} = ?",  # noqa: S608
-                        (row_id,),
-                    )
-        store.execute("DELETE FROM _files WHERE tbl = ? AND row = ?", (table.logical, row_id))
-        store.delete(table, row_id)

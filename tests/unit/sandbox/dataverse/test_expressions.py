@@ -18,11 +18,10 @@ from app.sandbox.dataverse.expressions import (
     Negated,
     Quantified,
     Some,
-    parse_arguments,
-    parse_expression,
     plain,
 )
 from app.sandbox.dataverse.failures import Failed
+from app.sandbox.dataverse.grammar import parse_arguments, parse_expression
 from app.sandbox.dataverse.tokens import split
 
 NAME = Member(("name",))

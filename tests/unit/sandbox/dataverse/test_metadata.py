@@ -41,7 +41,7 @@ def named(element: ET.Element, tag: str) -> dict[str, ET.Element]:
         ("account", "mscrm.crmbaseentity", "accountid"),
         ("task", "mscrm.activitypointer", None),
         ("activitypointer", "mscrm.crmbaseentity", "activityid"),
-        ("systemuser", "mscrm.principal", "systemuserid"),
+        ("systemuser", "mscrm.principal", None),
         ("principal", "mscrm.crmbaseentity", "ownerid"),
     ],
 )

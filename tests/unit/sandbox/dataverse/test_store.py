@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.sandbox.dataverse.seed import numbered, sow
+from app.sandbox.dataverse.seed import sow
+from app.sandbox.dataverse.sowing import numbered
 from app.sandbox.dataverse.store import FIRST_VERSION, Store
 
 if TYPE_CHECKING:
