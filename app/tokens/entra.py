@@ -12,6 +12,7 @@ import msal
 from app.tokens.answers import Obtained, malformed, read_refusal, read_token
 from app.tokens.failure import Cause, Failure
 from app.tokens.forgetful import ForgetfulCache
+from app.tokens.loopback import LoopbackWire, is_plain_loopback
 from app.tokens.wire import Unanswered, Wire
 from app.tokens.workers import Workers
 
@@ -51,7 +52,7 @@ class MsalEntra:
         self._timeout_s = request_timeout_s
         self._workers = Workers()
         self._lock = threading.Lock()
-        self._wires: dict[tuple[str, Path | None], Wire] = {}
+        self._wires: dict[tuple[str, Path | None], Wire | LoopbackWire] = {}
         # A client costs a request (discovery), so it is kept; it holds the secret, so it goes
         # with the material that it was made from.
         self._clients: weakref.WeakKeyDictionary[Material, tuple[Registration, Any]] = (
@@ -138,7 +139,8 @@ class MsalEntra:
 
     def _new_client(self, registration: Registration, material: Material) -> Any:
         authority, tenant_id, client_id = registration.identity
-        if not authority.startswith("https://"):
+        plain = is_plain_loopback(authority)
+        if not plain and not authority.startswith("https://"):
             raise Unanswered(
                 Failure(
                     cause=Cause.APPLICATION_REFUSED,
@@ -150,18 +152,18 @@ class MsalEntra:
         return msal.ConfidentialClientApplication(
             client_id,
             client_credential=material.msal_credential.open(),
-            authority=f"{authority}/{tenant_id}",
+            authority=f"{_as_https(authority) if plain else authority}/{tenant_id}",
             # The configuration says which hosts are Entra; asking login.microsoftonline.com
             # whether it knows them would send every sandbox and closed network to the Internet.
             instance_discovery=False,
             # Regional endpoints are for Microsoft's own services (AADSTS100007), whatever a
             # variable of the environment says.
             azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
-            http_client=self._wire(authority, registration.ca_file),
+            http_client=self._wire(authority, None if plain else registration.ca_file),
             token_cache=ForgetfulCache(),
         )
 
-    def _wire(self, authority: str, ca_file: Path | None) -> Wire:
+    def _wire(self, authority: str, ca_file: Path | None) -> Wire | LoopbackWire:
         with self._lock:
             wire = self._wires.get((authority, ca_file))
             if wire is None:
@@ -173,5 +175,13 @@ class MsalEntra:
                             remedy="Mount it, or correct the application's ca_file.",
                         )
                     )
-                wire = self._wires[authority, ca_file] = Wire(authority, ca_file=ca_file)
+                wire = self._wires[authority, ca_file] = (
+                    LoopbackWire(authority)
+                    if is_plain_loopback(authority)
+                    else Wire(authority, ca_file=ca_file)
+                )
             return wire
+
+
+def _as_https(authority: str) -> str:
+    return "https://" + authority.removeprefix("http://")

@@ -493,7 +493,9 @@ async def test_an_authority_with_a_foreign_certificate_gets_no_secret(
 async def test_an_authority_over_plain_http_gets_no_secret(
     sandbox: Sandbox, services: list[TokenService]
 ) -> None:
-    plain = application(sandbox, secret(), authority=sandbox.managed_identity_url)
+    plain = application(sandbox, secret()).model_copy(
+        update={"authority": "http://login.example"}  # no configuration gets as far as this
+    )
     service = service_for(plain, services, Secrets(SECRET=good_secret(sandbox)))
     with pytest.raises(TokenUnavailable, match="not https"):
         await service.lease("erp", sandbox.environment_url)
