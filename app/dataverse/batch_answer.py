@@ -61,6 +61,7 @@ class BatchAnswerRewriter:
     `seal_for(i)` seals the links in the answer to the i-th operation, those in change sets
     counted one by one. A change set that failed is answered by one part: `operations`, the
     number of operations in each top-level item of the request, keeps the count right then.
+    `seal_for` is asked for the number after the last where there are more parts than operations.
     """
 
     def __init__(
@@ -195,11 +196,15 @@ class BatchAnswerRewriter:
             raise _malformed("a part that is no answer to an operation")
 
     def _operation(self) -> int:
-        """The number of the operation that the part at hand answers."""
+        """The number of the operation that the part at hand answers.
+
+        A part too many has the number after the last: no operation's links are in it, and what
+        Dataverse has done by then is done, so that its answer is passed on all the same.
+        """
         if self._firsts is None or self._counts is None:
             return self._seen
         if self._item >= len(self._counts) or self._in_item >= self._counts[self._item]:
-            raise _malformed("more parts than there were operations")
+            return self._firsts[-1]
         number = self._firsts[self._item] + self._in_item
         self._in_item += 1
         return number

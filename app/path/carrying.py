@@ -114,7 +114,11 @@ class Carrier:
         service_id = header(answer.headers, b"x-ms-service-request-id")
         exchange.upstream_request_id = None if service_id is None else service_id.decode("latin-1")
         self._observer.upstream(answer.status, took)
-        return self._carried(errand, answer, sent, outgoing)
+        try:
+            return self._carried(errand, answer, sent, outgoing)
+        except UpstreamFailed:
+            await answer.aclose()
+            raise
 
     async def _lease(self, errand: Errand) -> Lease:
         resource = errand.place.resource
