@@ -24,14 +24,16 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.audit import chain, sqlite_index
-from app.audit.audit import audit_at, entries_at, is_postgres, sqlite_path
+from app.audit.audit import audit_at
 from app.audit.export import json_lines, read_json_lines
 from app.audit.keys import CheckpointKeys, CheckpointSigner
+from app.audit.offline import entries_at
 from app.audit.postgres import PostgresStore
 from app.audit.query import Query
 from app.audit.record import Identity, Record, RecordIds, TableAccess, encode, timestamp
 from app.audit.sqlite import SqliteStore, connect
 from app.audit.sqlite_index import advance
+from app.audit.url import is_postgres, sqlite_path
 from app.audit.verify import verify
 
 if TYPE_CHECKING:
@@ -156,7 +158,9 @@ def made_records(count: int) -> Iterator[Record]:
 
 def fill(url: str, count: int) -> None:
     sqlite_index._PAUSES = 0  # noqa: SLF001 - nobody else wants the GIL here
-    store: JournalStore = PostgresStore(url) if is_postgres(url) else SqliteStore(sqlite_path(url))
+    file = None if is_postgres(url) else SqliteStore(sqlite_path(url))
+    clock = [START]
+    store: JournalStore = file or PostgresStore(url, now=lambda: clock[-1])
     store.open()
     made: list[chain.Head] = []
 
@@ -166,17 +170,19 @@ def fill(url: str, count: int) -> None:
         return entry
 
     store.begin(opening)
-    index = connect(store.path) if isinstance(store, SqliteStore) else None
+    index = connect(file.path) if file is not None else None
     head, batch = made[0], []
     began, indexing = time.perf_counter(), 0.0
     for number, one in enumerate(made_records(count), 1):
         batch.append(encode(one))
         if len(batch) == 4096 or number == count:
+            clock[-1] = datetime.fromisoformat(one.time)
+            store.room_bytes()
             entries, head = chain.extend(head, batch)
             store.append(entries)
             batch.clear()
             start = time.perf_counter()
-            while index is not None and advance(index, store.turn):
+            while file is not None and index is not None and advance(index, file.turn):
                 pass
             indexing += time.perf_counter() - start
             if number % (4096 * 64) == 0:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.util
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from app.audit.journal import Journal
 from app.audit.record import RecordIds
-from app.audit.sqlite import SqliteStore, connect, failing
-from app.audit.sqlite_entries import read_entries, read_tombstones
+from app.audit.sqlite import SqliteStore
 from app.audit.sqlite_keeper import SqliteKeeper
 from app.audit.sqlite_reader import SqliteReader
-from app.audit.sqlite_schema import migrate
-from app.errors import Misconfigured
+from app.audit.url import is_postgres, need_asyncpg, sqlite_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import timedelta
 
-    from app.audit.chain import Checkpoint, Entry, Signer, Tombstone
+    from app.audit.chain import Checkpoint, Signer
     from app.audit.store import JournalStore, RecordReader
 
 
@@ -104,66 +99,12 @@ def audit_at(
     )
 
 
-def entries_at(url: str) -> tuple[list[Tombstone], Iterator[Entry]]:
-    """All that is kept there, for verification, export and report. Blocks.
-
-    Raises `StoreFailed`, also while the entries are read.
-    """
-    if is_postgres(url):
-        _need_asyncpg()
-        from app.audit import postgres_entries  # noqa: PLC0415 - an extra
-
-        stones = postgres_entries.read_tombstones(url)
-        return stones, (entry for _, entry in postgres_entries.read_entries(url))
-    path = sqlite_path(url)
-    return read_tombstones(path), (entry for _, entry in read_entries(path))
-
-
-def migrate_at(url: str) -> int:
-    """Bring the store's tables up to this program, for `token-broker migrate`: the steps taken.
-
-    Raises `StoreFailed`, and `Misconfigured` for a store of a newer program.
-    """
-    if is_postgres(url):
-        _need_asyncpg()
-        from app.audit.postgres_entries import migrate_tables  # noqa: PLC0415 - an extra
-
-        return migrate_tables(url)
-    path = sqlite_path(url)
-    with failing("open"), contextlib.closing(connect(path)) as connection:
-        return migrate(connection, path)
-
-
-def is_postgres(url: str) -> bool:
-    return url.startswith(("postgresql://", "postgres://"))
-
-
-def sqlite_path(url: str) -> Path:
-    """`sqlite:///relative.db` or `sqlite:////absolute.db`, as SQLAlchemy made it known."""
-    scheme, _, rest = url.partition(":///")
-    if scheme != "sqlite" or not rest:
-        raise Misconfigured(
-            "audit-url-invalid",
-            "BROKER_AUDIT_URL: must be sqlite:///PATH or postgresql://…",
-        )
-    return Path(rest)
-
-
 def _in_postgres(
     url: str, signer: Signer, retention: timedelta | None
 ) -> tuple[JournalStore, RecordReader, Keeper]:
-    _need_asyncpg()
+    need_asyncpg()
     from app.audit.postgres import PostgresStore  # noqa: PLC0415 - an extra
     from app.audit.postgres_keeper import PostgresKeeper  # noqa: PLC0415
     from app.audit.postgres_reader import PostgresReader  # noqa: PLC0415
 
     return PostgresStore(url), PostgresReader(url), PostgresKeeper(url, signer, retention)
-
-
-def _need_asyncpg() -> None:
-    if importlib.util.find_spec("asyncpg") is None:
-        raise Misconfigured(
-            "extra-missing",
-            "BROKER_AUDIT_URL: PostgreSQL needs the extra: pip install"
-            " 'dataverse-token-broker[postgres]'",
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from app.audit.chain import Entry, Tombstone, decode_note
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 5000
 _TIMEOUT_S: Final = 60.0
+_OVERLAP: Final = timedelta(seconds=10)
 
 Place = tuple[datetime, int]
 BEGINNING: Final[Place] = (datetime.min.replace(tzinfo=UTC), 0)
@@ -37,6 +38,17 @@ def read_entries(url: str, *, after: Place = BEGINNING) -> Iterator[tuple[Place,
                 after = (rows[-1][0], rows[-1][1])
         finally:
             connection.terminate()
+
+
+def newest_place(url: str) -> Place:
+    """The place that was written last. Raises `StoreFailed`."""
+    row = _ask(url, _newest)
+    return BEGINNING if row is None else (row[0], row[1])
+
+
+def a_little_before(place: Place) -> Place:
+    """Replicas' clocks differ, and who began to write first may end last."""
+    return (place[0] - _OVERLAP, 0) if place[0] > BEGINNING[0] + _OVERLAP else BEGINNING
 
 
 def read_tombstones(url: str) -> list[Tombstone]:
@@ -77,6 +89,12 @@ def _some(connection: Any, after: Place) -> Coroutine[Any, Any, Any]:
 def _writers(connection: Any) -> Coroutine[Any, Any, Any]:
     found: Coroutine[Any, Any, Any] = connection.fetch("SELECT writer, name FROM audit_writers")
     return found
+
+
+async def _newest(connection: Any) -> Any:
+    return await connection.fetchrow(
+        "SELECT at, writer FROM audit_entries ORDER BY at DESC, writer DESC LIMIT 1"
+    )
 
 
 async def _tombstones(connection: Any) -> Any:

@@ -97,6 +97,7 @@ class PostgresReader:
                     server_settings={
                         "application_name": "token-broker audit reader",
                         "statement_timeout": str(int(QUESTION_S * 1000)),
+                        "jit": "off",
                     },
                 )
         return self._pool

@@ -38,7 +38,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wal = path.with_name(path.name + "-wal")
+        self._wal = wal_of(path)
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
         self._writers: dict[str, int] = {}
@@ -50,6 +50,8 @@ class SqliteStore:
     def open(self) -> None:
         self.close()
         with failing("open"):
+            # Who may read it beside the owner is for a group to say; nobody else.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
             self._connection = connect(self.path)
             migrate(self._connection, self.path)
             # Makes the write-ahead log exist, so that its inode is known.
@@ -125,11 +127,19 @@ class SqliteStore:
         return (database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino)
 
 
+def wal_of(path: Path) -> Path:
+    """The write-ahead log beside a database."""
+    return path.with_name(path.name + "-wal")
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit, with the durability that the audit promises."""
-    mode = "ro" if read_only else "rwc"
+    options = "mode=ro" if read_only else "mode=rwc"
+    if read_only and not os.access(path.parent, os.W_OK) and not wal_of(path).exists():
+        # A copy on a medium that cannot be written: SQLite needs to be told that nobody does.
+        options += "&immutable=1"
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=BUSY_S,
         isolation_level=None,

@@ -32,6 +32,13 @@ def read_entries(path: Path, *, after_row: int = 0) -> Iterator[tuple[int, Entry
             after_row = found[-1][0]
 
 
+def newest_row(path: Path) -> int:
+    """The row that was written last; 0 where there is none. Raises `StoreFailed`."""
+    with failing("read"), contextlib.closing(connect(path, read_only=True)) as connection:
+        row: int = connection.execute("SELECT coalesce(max(row), 0) FROM entries").fetchone()[0]
+        return row
+
+
 def read_tombstones(path: Path) -> list[Tombstone]:
     """What retention removed. Read it before the entries. Raises `StoreFailed`."""
     with failing("read"), contextlib.closing(connect(path, read_only=True)) as connection:

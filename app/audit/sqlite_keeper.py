@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from app.audit.sqlite import connect
+from app.audit.sqlite import connect, wal_of
 from app.audit.sqlite_index import advance
 from app.audit.sqlite_retention import retire_block
+from app.audit.sqlite_turn import alone
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,7 +31,10 @@ WAL_BYTES: Final = 16 * 1024 * 1024
 
 
 class SqliteKeeper:
-    """A thread of its own, which may fail and begin again without anybody waiting."""
+    """A thread of its own, which may fail and begin again without anybody waiting.
+
+    Of several workers on one file, one keeps it; another takes over when that one ends.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class SqliteKeeper:
         self._signer = signer
         self._retention = retention
         self._retired_at = -RETIRE_EVERY_S
-        self._wal = path.with_name(path.name + "-wal")
+        self._wal = wal_of(path)
         self._turn = turn
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -61,7 +65,9 @@ class SqliteKeeper:
         failed = False
         while not self._stop.wait(EVERY_S):
             try:
-                self._keep_until_stopped()
+                with alone(self._path.with_name(self._path.name + "-keeper")) as chosen:
+                    if chosen:
+                        self._keep_until_stopped()
                 failed = False
             except (sqlite3.Error, OSError) as error:
                 # The journal meets the same trouble, and says so to those who wait.

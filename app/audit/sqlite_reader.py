@@ -8,7 +8,7 @@ import json
 import os
 import queue
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from app.audit import postings
@@ -103,7 +103,7 @@ def _page(connection: sqlite3.Connection, query: Query, below: int | None, now: 
         indexed = view.by_key(query.request_id)
     else:
         indexed = view.by_terms(query)
-    walk = newest_first(view.tail(), view.open(), indexed)
+    walk = chain(view.tail(), newest_first(view.open(), indexed))
     found = list(islice((hit for hit in walk if matches(query, hit[1])), limit + 1))
     return Page(
         records=tuple(record for _, record in found[:limit]),
@@ -116,7 +116,7 @@ def _page(connection: sqlite3.Connection, query: Query, below: int | None, now: 
 
 def _get(connection: sqlite3.Connection, wanted: str, now: datetime) -> Record | None:
     view = _View(connection, _LAST, now)
-    walk = newest_first(view.tail(), view.open(), view.by_key(wanted))
+    walk = chain(view.tail(), newest_first(view.open(), view.by_key(wanted)))
     return next((record for _, record in walk if record.id == wanted), None)
 
 
@@ -133,24 +133,21 @@ class _View:
         # The index is written ahead of that mark: what lies beyond it is not whole.
         self._limit = min(below, self._indexed + 1)
         self._closed: set[str] = set()
-        self._tail: list[tuple[int, bytes]] = []
-        self.unindexed = 0
+        newest: int = connection.execute("SELECT coalesce(max(row), 0) FROM entries").fetchone()[0]
+        self.unindexed = max(newest - self._indexed, 0)
+
+    def tail(self) -> Iterator[Found]:
+        """What the index has yet to take in; to be walked first, and to its end."""
         # Outcomes come after their intents: going down, each intent's fate is known by then.
-        for row, body in connection.execute(
+        for row, body in self._connection.execute(
             "SELECT row, body FROM entries WHERE row > ? ORDER BY row DESC", (self._indexed,)
         ):
-            self.unindexed += 1
             if body.startswith(OUTCOME_PREFIX):
                 self._closed.add(record_id(body))
             elif not body.startswith(INTENT_PREFIX) or record_id(body) in self._closed:
                 continue
-            if row < below:
-                self._tail.append((row, body))
-
-    def tail(self) -> Iterator[Found]:
-        """What the index has yet to take in."""
-        for row, body in self._tail:
-            yield row, self._shown(body)
+            if row < self._below:
+                yield row, self._shown(body)
 
     def open(self) -> Iterator[Found]:
         """Indexed intents without an outcome."""

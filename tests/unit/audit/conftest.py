@@ -299,7 +299,7 @@ class Server:
 @pytest.fixture(scope="session")
 def postgres_server(require_tool: RequireTool) -> Iterator[Server]:
     initdb, postgres = require_tool("initdb"), require_tool("postgres")
-    from app.audit.audit import migrate_at
+    from app.audit.offline import migrate_at
 
     server = Server(initdb, postgres)
     try:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.audit.audit import audit_at, sqlite_path
+from app.audit.audit import audit_at
+from app.audit.offline import entries_at, follow_at, migrate_at
 from app.audit.query import Query
+from app.audit.url import sqlite_path
+from app.audit.verify import verify
 from app.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -34,6 +37,36 @@ async def test_what_was_appended_is_answered_at_once_and_after_a_restart(
         assert page.records[:25] == tuple(half[::-1])
         await audit.aclose()
     assert page.records == tuple(kept[::-1])
+
+
+async def test_a_file_can_be_read_and_followed_without_a_broker(
+    tmp_path: Path, signer: CheckpointSigner, record: Callable[..., Record]
+) -> None:
+    url = f"sqlite:///{tmp_path}/audit.db"
+    assert migrate_at(url) == 1
+    assert migrate_at(url) == 0
+    audit = audit_at(url, signer=signer, program="test")
+    await audit.start()
+    await audit.journal.append(record())
+    tombstones, entries = entries_at(url)
+    assert not tombstones
+    assert verify(entries).entries == 3
+    waiting = [record(), record()]
+    loop = asyncio.get_running_loop()
+
+    def wait() -> bool:
+        if not waiting:
+            return True
+        one = waiting.pop()
+        asyncio.run_coroutine_threadsafe(append(one), loop).result()
+        return False
+
+    async def append(one: Record) -> None:
+        await audit.journal.append(one)
+
+    found = await asyncio.to_thread(lambda: [one.seq for one in follow_at(url, wait=wait)])
+    assert found == [4, 5]
+    await audit.aclose()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.audit.audit import Audit, audit_at, entries_at, migrate_at
+from app.audit.audit import Audit, audit_at
 from app.audit.journal import RecordUnavailable
+from app.audit.offline import entries_at, follow_at, migrate_at
 from app.audit.query import Query
 from app.audit.store import StoreFailed
 from app.audit.verify import verify
@@ -189,3 +190,24 @@ def postgres_place_tombstones(place: PostgresPlace) -> list[Any]:
 
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return thread.submit(place.tombstones).result()
+
+
+async def test_what_is_written_from_now_on_can_be_followed(
+    postgres_place: PostgresPlace, record: Callable[..., Record]
+) -> None:
+    def act() -> None:
+        first, second = postgres_place.writer(), postgres_place.writer()
+        first.write(record())
+        rounds = [(second, 2), (first, 1)]
+
+        def wait() -> bool:
+            if not rounds:
+                return True
+            writer, count = rounds.pop()
+            writer.write(*(record() for _ in range(count)))
+            return False
+
+        found = [(one.writer, one.seq) for one in follow_at(postgres_place.url, wait=wait)]
+        assert found == [("writer-0", 3), ("writer-1", 2), ("writer-1", 3)]
+
+    await asyncio.to_thread(act)
