@@ -1,0 +1,1 @@
+"""`token-broker …`: what people and pipelines call, and what starts the server."""

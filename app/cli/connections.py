@@ -1,0 +1,84 @@
+"""What a connection may take before there is a request: a bounded time and a bounded size.
+
+Afterwards the application's own limits hold. uvicorn bounds neither under httptools, so that a
+client that never ends its header would hold memory and a connection for as long as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+HEAD_BYTES_MAX: Final = 128 * 1024
+"""A target may have 32 KiB; a JWT with many groups and a chain of proxies need their room."""
+
+HEAD_S: Final = 20.0
+"""From a connection's first moment, or a request's first byte, to the end of its header."""
+
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nbroker-decision: refused\r\nconnection: close\r\n\r\n"
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with these two bounds."""
+
+    _in_head = True
+    _begun = False
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # What arrives at once is bounded by the transport: only an unfinished head can grow.
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._stop_waiting()
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+        self._begun = True
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(HEAD_S, self._waited)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _waited(self) -> None:
+        self._timer = None
+        if self._begun and not self.cycle.response_complete:
+            # The head of the next request stalls while an answer is on its way: that one first.
+            self._wait_for_head()
+        elif not self.transport.is_closing():
+            self.transport.close()

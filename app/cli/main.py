@@ -1,0 +1,169 @@
+"""The commands, and what each takes. What they do is imported only when it is asked for.
+
+So that `--help` and completion answer at once: the broker's own libraries take half a second.
+"""
+
+# ruff: noqa: PLC0415 - the reason stands above
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.outcome import ExitCode, answering, end, say_json
+
+app = typer.Typer(
+    name="token-broker",
+    help="Holds the app registrations for Microsoft Dataverse: tokens and Web API calls under a"
+    " policy, every request on the record.",
+    epilog="Settings are environment variables, BROKER_…: docs/settings.md."
+    " Exit codes: 0 done, 1 the answer is no, 2 called wrongly, 3 could not be done.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(help="API keys for callers.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
+Schemas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--schema",
+        metavar="[ENVIRONMENT=]FILE",
+        help="A saved $metadata that stands in for a live schema.",
+    ),
+]
+
+
+def main() -> None:
+    """What the script `token-broker` runs."""
+    app()
+
+
+@app.command()
+def serve(*, as_json: AsJson = False) -> None:
+    """Serve, as the settings say, until SIGTERM or Ctrl-C. --json: log lines as JSON."""
+    with answering(as_json=as_json):
+        from app.cli.serving import serve
+        from app.cli.settings import read_settings
+
+        settings = read_settings()
+        if as_json:
+            settings = settings.model_copy(update={"log_format": "json"})
+        end(serve(settings))
+
+
+@app.command()
+def sandbox(
+    *,
+    state_dir: Annotated[
+        Path, typer.Option(help="Where keys, certificates and the record are kept.")
+    ] = Path(".sandbox"),
+    port: Annotated[int, typer.Option(help="The broker's port; 0: any.", min=0, max=65535)] = 8443,
+    entra_port: Annotated[int, typer.Option(help="Entra's; 0: any.", min=0, max=65535)] = 8444,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=PORT]",
+            help="An emulated Dataverse environment; the first is contoso=8445 by itself.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log lines.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start emulated Entra and Dataverse on loopback, with the broker in front, until Ctrl-C."""
+    environments = _environments(environment or ["contoso=8445"])
+    with answering(as_json=as_json):
+        from app.cli.sandboxing import sandbox
+
+        sandbox(
+            state_dir=state_dir,
+            port=port,
+            entra_port=entra_port,
+            environments=environments,
+            verbose=verbose,
+            as_json=as_json,
+        )
+
+
+def _environments(named: list[str]) -> dict[str, int]:
+    found = {}
+    for text in named:
+        name, _, port = text.partition("=")
+        if not name or not (port or "0").isdigit() or int(port or 0) > 65535:
+            raise typer.BadParameter("a name, or a name and a port: contoso=8445")
+        found[name] = int(port or 0)
+    return found
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path | None, typer.Argument(help="A YAML file or a folder of them. [BROKER_CONFIG]")
+    ] = None,
+    *,
+    schema: Schemas = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Leave secrets and CA files alone, as in CI.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a configuration can be used, what each caller may do, and what may surprise."""
+    files = schema_files(schema)
+    with answering(as_json=as_json):
+        from app.cli.checking import check
+
+        found = path or _configured()
+        end(check(found, schemas=files, offline=offline, strict=strict, as_json=as_json))
+
+
+def schema_files(named: list[str] | None) -> dict[str | None, Path]:
+    """`[ENVIRONMENT=]FILE …`; without an environment, for all that have no other."""
+    found: dict[str | None, Path] = {}
+    for text in named or ():
+        name, equals, file = text.partition("=")
+        found[name if equals else None] = Path(file if equals else name)
+    return found
+
+
+def _configured() -> Path:
+    from app.cli.settings import read_settings
+
+    return read_settings().config
+
+
+@keys.command("new")
+def keys_new(
+    caller: Annotated[str, typer.Argument(help="The caller's name in the configuration.")],
+    *,
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="DAY|never", help="The last day it opens; a year ahead by itself."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key: shown once, with the line that the configuration needs."""
+    with answering(as_json=as_json):
+        from app.cli.keys import new_key
+
+        new_key(caller, expires=expires, as_json=as_json)
+
+
+@app.command()
+def version(*, as_json: AsJson = False) -> None:
+    """The version of this program, and of the Python that runs it."""
+    import platform
+    from importlib.metadata import version
+
+    found = {"version": version("dataverse-token-broker"), "python": platform.python_version()}
+    if as_json:
+        say_json(found)
+    else:
+        typer.echo(f"token-broker {found['version']}, Python {found['python']}")
+
+
+__all__ = ["ExitCode", "app", "main"]

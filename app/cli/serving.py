@@ -1,0 +1,127 @@
+"""`token-broker serve`: uvicorn as the broker needs it, in this process or in several."""
+
+from __future__ import annotations
+
+import gc
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from app.cli.connections import BoundedProtocol
+from app.cli.outcome import ExitCode
+from app.cli.settings import read_settings
+from app.errors import Misconfigured
+from app.main import create_app
+from app.telemetry.logs import configure
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.web.asgi import App, Message, Receive, Scope, Send
+
+GRACE_S: Final = 50
+"""How long requests may go on after SIGTERM. Kubernetes is told 60, a pause before included."""
+
+KEEP_ALIVE_S: Final = 75
+"""Longer than the 60 seconds after which load balancers drop an idle connection: the side that
+sends requests should be the one that closes, or a request meets a closed connection."""
+
+COLLECT_AFTER: Final = (50_000, 20, 50)
+"""Garbage collection, rarer: the path makes no cycles, and a pass over schemas stops the world."""
+
+
+def serve(settings: Settings) -> ExitCode:
+    """Until SIGTERM or Ctrl-C. What went wrong at the start stands in the log."""
+    configure(level=settings.log_level, form=settings.log_format)
+    if settings.workers == 1:
+        server = uvicorn.Server(server_config(settings, Settled(create_app(settings))))
+        try:
+            server.run()
+        except SystemExit:
+            return ExitCode.FAILED
+        return ExitCode.DONE if server.started else ExitCode.FAILED
+    # Each worker reads the settings anew: what it is handed over to must be picklable.
+    config = server_config(settings, "app.cli.serving:worker", factory=True)
+    try:
+        listener = config.bind_socket()
+    except SystemExit:
+        return ExitCode.FAILED
+    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor.run()
+    failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
+    return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def worker() -> App:
+    """The application of one worker process, which the supervisor starts by this name."""
+    settings = read_settings()
+    configure(level=settings.log_level, form=settings.log_format)
+    return Settled(create_app(settings))
+
+
+def server_config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:
+    """Raises `Misconfigured` for a certificate that cannot be used."""
+    _check_certificate(settings)
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        # Its access log holds filter values, and its trust in forwarded headers is not ours:
+        # BROKER_TRUSTED_PROXIES decides.
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+    )
+
+
+def _check_certificate(settings: Settings) -> None:
+    certificate, key = settings.tls_cert_file, settings.tls_key_file
+    if (certificate is None) != (key is None):
+        raise Misconfigured(
+            "setting-invalid", "BROKER_TLS_CERT_FILE and BROKER_TLS_KEY_FILE: set both, or none"
+        )
+    if certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise Misconfigured(
+            "setting-invalid",
+            f"BROKER_TLS_CERT_FILE and BROKER_TLS_KEY_FILE: {certificate} and {key} are no PEM"
+            f" certificate and its key: {error.strerror or error}",
+        ) from None
+
+
+class Settled:
+    """The app, and a collector that leaves alone what the start has made: it stays anyway."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(*COLLECT_AFTER)
+            await send(message)
+
+        await self._app(scope, receive, watched)
