@@ -87,7 +87,7 @@ class Actions:
         link = item.get("@odata.id")
         if isinstance(link, str):
             segments = read_segments(re.sub(r"^.*/api/data/v[\d.]+/|^/", "", link))
-            found = Resolver(self._store, frozenset(), {}).resolve(segments)
+            found = Resolver(self._store, self._request.user, frozenset(), {}).resolve(segments)
             if not isinstance(found, Row) or found.table is not table:
                 raise bad_request(f"The @odata.id does not name a row of {table.set_name}.")
             return found

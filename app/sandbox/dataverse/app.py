@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,6 +14,7 @@ from app.sandbox.dataverse.control import PREFIX as CONTROL
 from app.sandbox.dataverse.control import control
 from app.sandbox.dataverse.failures import Failed, no_segment, not_emulated
 from app.sandbox.dataverse.faults import Break, Fault, Faults
+from app.sandbox.dataverse.footprint import Footprint
 from app.sandbox.dataverse.journal import Arrival, Journal
 from app.sandbox.dataverse.messages import Answer, Request, failure_answer
 from app.sandbox.dataverse.preferences import read_preferences
@@ -47,6 +48,7 @@ class _Arrived:
     headers: tuple[tuple[str, str], ...]
     lines: dict[str, list[str]]
     body: bytes
+    footprint: Footprint
 
     @classmethod
     def read(cls, scope: Scope, body: bytes) -> _Arrived:
@@ -63,6 +65,7 @@ class _Arrived:
             headers=headers,
             lines=lines,
             body=body,
+            footprint=Footprint(),
         )
 
     @property
@@ -123,6 +126,7 @@ class DataverseApp:
                 target=arrived.target,
                 headers=arrived.headers,
                 body=body,
+                footprint=arrived.footprint,
             )
         )
         fault = self.faults.meet(arrived.method, arrived.target)
@@ -137,7 +141,7 @@ class DataverseApp:
         user: User | None = None
         entered = False
         try:
-            user = self._user(arrived.lines)
+            user = self._user(arrived)
             self.protection.enter(user.id)
             entered = True
             if fault is not None and fault.delay_s:
@@ -174,8 +178,9 @@ class DataverseApp:
         done = self._service.handle(request)
         return fault.answer if fault is not None and fault.answer is not None else done
 
-    def _user(self, lines: dict[str, list[str]]) -> User:
+    def _user(self, arrived: _Arrived) -> User:
         """Who acts: the application user, or the one that he impersonates."""
+        lines = arrived.lines
         scheme, _, token = (lines.get("authorization") or [""])[0].partition(" ")
         principal = self._verify(token.strip()) if scheme.lower() == "bearer" else None
         if principal is None:
@@ -184,7 +189,8 @@ class DataverseApp:
                 f"resource_id={self.public_url}/"
             )
             raise Failed(401, "", "", headers=(("WWW-Authenticate", challenge),))
-        return self._rights.acting_as(self._rights.user_of(principal.application_id), lines)
+        user = self._rights.user_of(principal.application_id)
+        return self._rights.acting_as(replace(user, footprint=arrived.footprint), lines)
 
     def _dressed(self, answer: Answer, arrived: _Arrived, user: User | None) -> Answer:
         """The headers that every answer has, and compression where it is asked for."""

@@ -34,6 +34,8 @@ def defaults(table: Table, user: User, stamp: str) -> dict[str, Any]:
         }
     if table.logical == "systemuser":
         values |= {"isdisabled": 0, "accessmode": 4}
+    if table.logical in {"systemuser", "team", "role"}:
+        values["businessunitid"] = user.business_unit
     if "activitytypecode" in names:
         values["activitytypecode"] = table.logical
     return values

@@ -171,7 +171,10 @@ def _collection(parts: tuple[str, ...], scope: Scope, binder: Binder) -> tuple[S
     if not nav.is_collection:
         raise bad_request(f"The property '{parts[0]}' is not a collection.")
     target = binder.schema[nav.target]
+    binder.user.need("Read", here.table)
     binder.user.need("Read", target)
+    if nav.kind == "many":
+        binder.user.touch("Read", target, nav.lookup)
     inner = Scope(target, binder.alias())
     joined = join_condition(binder.schema, nav, here.alias, here.table, inner.alias)
     return inner, f"FROM {target.logical} {inner.alias} WHERE {joined}"

@@ -17,8 +17,6 @@ class Break(StrEnum):
     """The connection is reset before a byte of an answer."""
     HALF = "half"
     """The head and half of the body, then nothing more: the connection is cut."""
-    SHORT = "short"
-    """Content-Length promises less than comes."""
     TWO_LENGTHS = "two-lengths"
     """Two Content-Lengths that differ."""
     BOTH = "both"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.schema import Column, Schema, Table
     from app.sandbox.dataverse.terms import Binder
 
@@ -62,14 +63,16 @@ def no_attribute(name: str, table: Table) -> Failed:
     )
 
 
-def named(name: str, scope: Scope, schema: Schema) -> tuple[str, Column | None]:
+def named(name: str, scope: Scope, schema: Schema, user: User) -> tuple[str, Column | None]:
     """A logical name; `primarycontactidname` is the name of what the lookup points at."""
     table = scope.table
     column = table.by_name.get(name)
     if column is not None:
+        user.touch("Read", table, column.name)
         return f"{scope.alias}.{column.name}", column
     lookup = table.by_name.get(name.removesuffix("name"))
     if lookup is not None and lookup.kind == "lookup":
+        user.touch("Read", table, lookup.name)
         return primary_name(schema, lookup, scope.alias), None
     raise no_attribute(name, table)
 
@@ -80,10 +83,11 @@ def where_all(
     return [_filter(one, scope, scopes, binder) for one in entity.filters]
 
 
-def link_on(link: Link, inner: Scope, outer: Scope) -> str:
+def link_on(link: Link, inner: Scope, outer: Scope, user: User) -> str:
     for name, scope in ((link.source, inner), (link.target, outer)):
         if name not in scope.table.by_name:
             raise no_attribute(name, scope.table)
+        user.touch("Read", scope.table, name)
     return f"{inner.alias}.{link.source} = {outer.alias}.{link.target}"
 
 
@@ -108,7 +112,7 @@ def link_condition(link: Link, outer: Scope, binder: Binder) -> str:
     """A link-entity that only asks whether there are such rows."""
     table = linked(link, binder)
     inner = Scope(table, binder.alias())
-    conditions = [link_on(link, inner, outer)]
+    conditions = [link_on(link, inner, outer, binder.user)]
     conditions += where_all(link.entity, inner, {}, binder)
     for nested in link.entity.links:
         if nested.kind == "outer":
@@ -139,10 +143,10 @@ def _condition(one: Condition, scope: Scope, scopes: Mapping[str, Scope], binder
         if known is None:
             raise bad_request(f"No link-entity is named '{one.entity}'.", "0x8004111c")
         scope = known
-    sql, column = named(one.attribute, scope, binder.schema)
+    sql, column = named(one.attribute, scope, binder.schema, binder.user)
     term = Term(sql, SORTS[column.edm] if column is not None else "string", column)
     if one.value_of is not None:
-        other, _ = named(one.value_of.rpartition(".")[2], scope, binder.schema)
+        other, _ = named(one.value_of.rpartition(".")[2], scope, binder.schema, binder.user)
         return _compared(one.operator, sql, other)
     operator = one.operator
     if operator == "null":

@@ -113,7 +113,7 @@ class Fetcher:
             if name in statement.scopes:
                 raise bad_request(f"The alias '{name}' is used more than once.", "0x8004111c")
             statement.scopes[name] = inner
-            on = link_on(link, inner, outer)
+            on = link_on(link, inner, outer, self._user)
             filters = where_all(link.entity, inner, {name: inner}, binder)
             statement.multiplies |= link.source != table.pk
             word = "LEFT JOIN" if link.kind == "outer" else "JOIN"
@@ -131,7 +131,7 @@ class Fetcher:
     def _output(
         self, attribute: Attribute, scope: Scope, prefix: str, statement: _Statement
     ) -> None:
-        sql, column = named(attribute.name, scope, self._schema)
+        sql, column = named(attribute.name, scope, self._schema, self._user)
         key = attribute.alias or f"{prefix}.{attribute.name}"
         statement.outputs.append((key, sql, column))
 
@@ -148,6 +148,7 @@ class Fetcher:
         aliased = [a for a in entity.attributes if a.alias]
         names += [a.name for a in entity.attributes if not a.alias]
         columns = dict.fromkeys(self._column(table, name) for name in names)
+        self._user.touch("Read", table, *names)
         if any(c.kind == "money" for c in columns) and "transactioncurrencyid" in table.by_name:
             columns[table.by_name["transactioncurrencyid"]] = None
         if not fetch.distinct:
@@ -222,7 +223,7 @@ class Fetcher:
         order: list[tuple[str, bool]] = []
         marks: list[tuple[str, int]] | None = [] if not fetch.distinct else None
         for one, scope in _orders(fetch.entity, root, statement.scopes):
-            sql, column = named(one.attribute or "", scope, self._schema)
+            sql, column = named(one.attribute or "", scope, self._schema, self._user)
             if column is not None and column.kind == "lookup":
                 sql = primary_name(self._schema, column, scope.alias)
             text = column is None or column.kind in {"string", "memo", "lookup"}
@@ -259,7 +260,7 @@ class Fetcher:
                 raise bad_request(
                     "An attribute of an aggregate query needs an alias.", "0x8004111c"
                 )
-            sql, column = named(attribute.name, scope, self._schema)
+            sql, column = named(attribute.name, scope, self._schema, self._user)
             if attribute.groups:
                 if attribute.date_grouping is not None:
                     sql = _GROUPING.get(attribute.date_grouping, "{}").format(sql)

@@ -65,16 +65,20 @@ class Files:
         match request.method:
             case "PATCH":
                 request.user.need("Write", table)
+                request.user.touch("Write", table, column.name)
                 return self._upload(request, found, query)
             case "PUT" if column.kind == "file":
                 request.user.need("Write", table)
+                request.user.touch("Write", table, column.name)
                 return self._whole(request, found, query)
             case "DELETE" if column.kind == "file":
                 request.user.need("Write", table)
+                request.user.touch("Write", table, column.name)
                 self._remove(found)
                 return no_content()
             case "GET" if found.raw or query.get("size") is not None or request.header("range"):
                 request.user.need("Read", table)
+                request.user.touch("Read", table, column.name)
                 return self._download(request, found)
             case "GET" | "PUT" | "DELETE":
                 return None

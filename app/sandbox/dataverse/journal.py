@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from app.sandbox.dataverse.footprint import Footprint
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
@@ -28,6 +30,8 @@ class Arrival:
     target: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    footprint: Footprint = field(default_factory=Footprint, compare=False, repr=False)
+    """What it touched; complete once it is answered."""
 
     def header(self, name: str) -> str | None:
         """The first of that name, however it is spelt."""

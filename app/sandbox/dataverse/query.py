@@ -177,7 +177,7 @@ class Reader:
         alias = binder.alias()
         scope = Scope(table, alias)
         shape = Shape(self._schema, table, alias, self._wants)
-        for column in returned_columns(table, asked.select, back=back):
+        for column in returned_columns(table, asked.select, self._user, back=back):
             shape.add(column)
         branches = [self._branch(table, shape, expand, nested=nested) for expand in asked.expand]
         conditions = [restrict.format(alias=alias)] if restrict else []
@@ -221,6 +221,7 @@ class Reader:
     def _branch(self, table: Table, shape: Shape, expand: Expand, *, nested: bool) -> _Branch:
         nav = navigation(table, expand.nav)
         if not nav.is_collection:
+            self._user.touch("Read", table, nav.lookup)
             at = shape.index(nav.lookup)
             column = table.by_name[nav.lookup]
             kind = shape.index(type_column(nav.lookup)) if column.polymorphic else None
@@ -246,6 +247,8 @@ class Reader:
             raise bad_request(
                 "Expand with $ref is only supported on lookup type navigation property."
             )
+        if nav.kind == "many":
+            self._user.touch("Read", self._schema[nav.target], nav.lookup)
         plan = self._compile(
             self._schema[nav.target],
             expand.asked,

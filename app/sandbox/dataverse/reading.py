@@ -258,6 +258,8 @@ def _reference(store: Store, reader: Reader, request: Request, found: Reference)
     row_id = holder.existing()
     target = store.schema[nav.target]
     request.user.need("Read", holder.table)
+    if nav.lookup:
+        request.user.touch("Read", target if nav.is_collection else holder.table, nav.lookup)
     if nav.is_collection:
         page = reader.page(target, Asked(select=()), holder=(nav, holder.table, row_id))
         return json_answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from app.sandbox.dataverse.expressions import Literal, Member, plain
@@ -20,6 +21,7 @@ from app.sandbox.dataverse.terms import instant
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.schema import Column, Nav, Table
     from app.sandbox.dataverse.store import Store
     from app.sandbox.dataverse.targets import Segment
@@ -86,9 +88,10 @@ class Resolver:
     """Follows a path through schema and rows, as Dataverse does, row by row."""
 
     def __init__(
-        self, store: Store, operations: frozenset[str], aliases: Mapping[str, str]
+        self, store: Store, user: User, operations: frozenset[str], aliases: Mapping[str, str]
     ) -> None:
         self._store = store
+        self._user = user
         self._schema = store.schema
         self._operations = operations
         self._aliases = aliases
@@ -103,8 +106,10 @@ class Resolver:
         here: Resource = Rows(table)
         if first.arguments is not None:
             here = self.row(table, first.arguments)
-        for segment in rest:
-            here = self._step(here, segment)
+        for segment, following in zip_longest(rest, rest[1:]):
+            # What `$ref` does on the row before it is no reading of that row.
+            reads = following is None or following.name != "$ref"
+            here = self._step(here, segment, reads=reads)
         return here
 
     def row(self, table: Table, arguments: str) -> Row:
@@ -131,6 +136,7 @@ class Resolver:
             values[column.name] = value
         if not any(set(key.columns) == set(values) for key in table.keys):
             raise _bad_key(table)
+        self._user.touch("Read", table, *values)
         return Row(table, self.find(table, values), values)
 
     def find(self, table: Table, values: Mapping[str, Any]) -> str | None:
@@ -143,7 +149,7 @@ class Resolver:
 
     # ------------------------------------------------------------ steps
 
-    def _step(self, here: Resource, segment: Segment) -> Resource:
+    def _step(self, here: Resource, segment: Segment, *, reads: bool) -> Resource:
         name = segment.name
         match here:
             case Rows():
@@ -163,7 +169,7 @@ class Resolver:
                 if name.startswith(f"{NAMESPACE}."):
                     return self._qualified(here, segment)
                 if name in here.table.navs:
-                    return self._navigate(here, here.table.navs[name], segment)
+                    return self._navigate(here, here.table.navs[name], segment, reads=reads)
                 if name in here.table.by_property and segment.arguments is None:
                     return Property(here, here.table.by_property[name])
                 if name in self._operations:
@@ -187,12 +193,17 @@ class Resolver:
             raise no_row(cast.logical, here.id)
         return Row(cast, here.id, via=here.via)
 
-    def _navigate(self, here: Row, nav: Nav, segment: Segment) -> Resource:
+    def _navigate(self, here: Row, nav: Nav, segment: Segment, *, reads: bool) -> Resource:
         row_id = here.existing()
         target = self._schema[nav.target]
         stored = self._store.row(here.table, row_id)
         if stored is None:
             raise no_row(here.table.logical, row_id)
+        if reads:
+            self._user.need("Read", here.table)
+            if nav.lookup:
+                holds = target if nav.is_collection else here.table
+                self._user.touch("Read", holds, nav.lookup)
         if nav.is_collection:
             if segment.arguments is None:
                 return Rows(target, (nav, here.table, row_id))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from app.sandbox.dataverse.failures import Failed
+from app.sandbox.dataverse.footprint import Footprint
 from app.sandbox.dataverse.schema import metadata_id
 
 if TYPE_CHECKING:
@@ -44,9 +45,16 @@ class User:
     privileges: frozenset[str]
     access_mode: int = 0
     acting: str | None = None
+    footprint: Footprint = field(default_factory=Footprint, compare=False, repr=False)
+
+    def touch(self, operation: str, table: Table, *columns: str) -> None:
+        """Note, for the request's footprint, columns by their logical names."""
+        for column in columns:
+            self.footprint.add(operation, table.logical, column)
 
     def need(self, kind: str, table: Table) -> None:
         """Raises the 403 that Dataverse answers where prv{kind}{table} is missing."""
+        self.footprint.add(kind, table.logical)
         name = f"prv{kind}{table.privilege}"
         if name not in self.privileges:
             raise self.missing(name, table.type_code, table.logical)
@@ -96,6 +104,7 @@ class Rights:
             privileges=other.privileges & user.privileges,
             access_mode=other.access_mode,
             acting=user.id,
+            footprint=user.footprint,
         )
 
     def _find(self, column: str, value: str) -> User:

@@ -10,6 +10,7 @@ from app.sandbox.dataverse.changing import Changes
 from app.sandbox.dataverse.csdl import metadata_document
 from app.sandbox.dataverse.failures import Failed, bad_request, not_allowed
 from app.sandbox.dataverse.files import Files
+from app.sandbox.dataverse.footprint import CALL, METADATA
 from app.sandbox.dataverse.messages import Answer, Request, failure_answer, json_answer
 from app.sandbox.dataverse.metadata import ROOTS, read_definitions
 from app.sandbox.dataverse.operate import Operate
@@ -63,12 +64,14 @@ class Service:
             return self._document(request)
         first = segments[0]
         if first.name == "$metadata" and len(segments) == 1:
+            request.user.footprint.add(METADATA, "$metadata")
             return self._csdl(request)
         if first.name == "$batch" and len(segments) == 1:
             if request.method != "POST":
                 raise not_allowed(request.method)
             return Batch(self._store, request, handle=self.handle, act_as=self._act_as).answer()
         if first.name in ROOTS:
+            request.user.footprint.add(METADATA, request.path)
             return read_definitions(self._store.schema, request, segments, query)
         return self._resource(request, segments, query)
 
@@ -88,7 +91,7 @@ class Service:
 
     def _resource(self, request: Request, segments: Sequence[Segment], query: Query) -> Answer:
         store, now = self._store, self._clock()
-        found = Resolver(store, _NAMES, query.aliases).resolve(segments)
+        found = Resolver(store, request.user, _NAMES, query.aliases).resolve(segments)
         if isinstance(found, Property) and self._files.holds(found):
             answer = self._files.answer(request, found, query)
             if answer is not None:
@@ -111,6 +114,7 @@ class Service:
         )
         with store.transaction():
             if isinstance(found, Operation):
+                request.user.footprint.add(CALL, found.name)
                 return Operate(store, writer, request).answer(found)
             return Changes(store, reader, writer, request, query).answer(found)
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from app.sandbox.dataverse.failures import no_property
+from app.sandbox.dataverse.footprint import UNASKED
 from app.sandbox.dataverse.preferences import FORMATTED, LOOKUP_NAV, LOOKUP_TABLE
 from app.sandbox.dataverse.store import type_column
 
 if TYPE_CHECKING:
     from app.sandbox.dataverse.preferences import Preferences
+    from app.sandbox.dataverse.rights import User
     from app.sandbox.dataverse.schema import Column, Schema, Table
 
 Values = Sequence[Any]
@@ -170,13 +172,16 @@ def readable_time(value: str | None) -> str | None:
 
 
 def returned_columns(
-    table: Table, select: tuple[str, ...] | None, *, back: str | None = None
+    table: Table, select: tuple[str, ...] | None, user: User, *, back: str | None = None
 ) -> list[Column]:
-    """The columns that come back. Dataverse adds to those asked for: the key, a currency beside
-    money, a composite beside its parts, a file's name, the owner's id of a user, and, in an
-    expanded collection, the lookup that refers back (dataverse-reference 3.20, PR-02).
+    """The columns that come back, noted as touched by `user`.
+
+    Dataverse adds to those asked for: the key, a currency beside money, a composite beside its
+    parts, a file's name, the owner's id of a user, and, in an expanded collection, the lookup
+    that refers back (dataverse-reference 3.20, PR-02).
     """
     if select is None:
+        user.touch("Read", table, *(c.name for c in table.columns))
         return list(table.columns)
     columns: dict[str, Column] = {}
     unasked: dict[str, Column] = {}
@@ -198,6 +203,9 @@ def returned_columns(
     unasked[table.pk] = table.by_name[table.pk]
     if table.base == "principal":
         unasked["ownerid"] = table.by_name["ownerid"]
+    if columns:
+        user.touch("Read", table, *columns)
+    user.touch(UNASKED, table, *(name for name in unasked if name not in columns))
     for name, column in unasked.items():
         columns.setdefault(name, column)
     return list(columns.values())

@@ -96,6 +96,8 @@ class _Guard:
             self.booleans.add(column.name)
         try:
             self._user.need("Read", table)
+            if column is not None:
+                self._user.touch("Read", table, column.name)
         except Failed as failed:
             self.refusal = failed
             return False

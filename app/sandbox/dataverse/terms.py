@@ -98,6 +98,7 @@ def column_of(parts: tuple[str, ...], scope: Scope, binder: Binder) -> Term:
         column = scope.table.by_property.get(name)
         if column is None:
             raise no_property(name, scope.table.logical)
+        binder.user.touch("Read", scope.table, column.name)
         return Term(f"{scope.alias}.{column.name}", SORTS[column.edm], column)
     nav = navigation(scope.table, name)
     if nav.is_collection:
@@ -106,6 +107,7 @@ def column_of(parts: tuple[str, ...], scope: Scope, binder: Binder) -> Term:
             "value. Property access can only be applied to a single value."
         )
     target = binder.schema[nav.target]
+    binder.user.touch("Read", scope.table, nav.lookup)
     binder.user.need("Read", target)
     inner = Scope(target, binder.alias())
     value = column_of(parts[1:], inner, binder)

@@ -67,6 +67,9 @@ class Writer:
         if depth > _DEEP_MAX:
             raise bad_request("The deep insert is nested too deeply.")
         self._user.need("Create", table)
+        for named in (keys, preset):
+            if named:
+                self._user.touch("Create", table, *(n for n in named if n in table.by_name))
         values, later = self._values(table, body, creating=True, depth=depth)
         values = {
             **defaults(table, self._user, self._stamp),
@@ -145,7 +148,7 @@ class Writer:
         if not isinstance(text, str):
             raise bad_payload(about, "System.UriFormatException : Invalid URI.")
         path = self._below(text, about)
-        resolver = Resolver(self._store, frozenset(), {})
+        resolver = Resolver(self._store, self._user, frozenset(), {})
         segments = read_segments(path)
         found = resolver.resolve(segments) if segments else None
         if not isinstance(found, Row):
@@ -182,6 +185,7 @@ class Writer:
         """What to store, and what to do once the row is there, in the body's order."""
         values: dict[str, Any] = {}
         later: list[tuple[Nav, list[Any]]] = []
+        operation = "Create" if creating else "Write"
         for name, value in body.items():
             head, at, annotation = name.partition("@")
             if at and annotation == "odata.bind":
@@ -200,7 +204,7 @@ class Writer:
                     later.append((nav, value))
                 else:
                     far = None if value is None else self.reference(value, table.set_name)
-                    values |= self._lookup(table, nav, far)
+                    values |= self._lookup(table, nav, far, operation=operation)
             elif at:
                 if name == "@odata.type":
                     self._check_type(table, value)
@@ -212,6 +216,7 @@ class Writer:
                         "CRM do not support direct update of Entity Reference properties, Use "
                         "Navigation properties instead.",
                     )
+                self._user.touch(operation, table, column.name)
                 if column.writable:
                     values[column.name] = stored_value(table, column, value)
             elif name in table.navs:
@@ -239,7 +244,8 @@ class Writer:
     ) -> None:
         nav = table.navs[name]
         if value is None and not nav.is_collection:
-            values |= self._lookup(table, nav, None)
+            operation = "Create" if creating else "Write"
+            values |= self._lookup(table, nav, None, operation=operation)
             return
         if not creating:
             raise bad_payload(
@@ -253,14 +259,20 @@ class Writer:
         if not isinstance(value, dict):
             raise bad_payload(table.set_name, f"An object was expected for '{name}'.")
         target = self._schema[nav.target]
-        values |= self._lookup(
-            table, nav, (target, self.create(target, value, depth=depth + 1)), created=True
-        )
+        far = (target, self.create(target, value, depth=depth + 1))
+        values |= self._lookup(table, nav, far, operation="Create", created=True)
 
     def _lookup(
-        self, table: Table, nav: Nav, far: tuple[Table, str] | None, *, created: bool = False
+        self,
+        table: Table,
+        nav: Nav,
+        far: tuple[Table, str] | None,
+        *,
+        operation: str = "Write",
+        created: bool = False,
     ) -> dict[str, Any]:
         column = table.by_name[nav.lookup]
+        self._user.touch(operation, table, column.name)
         if not column.writable:
             return {}
         values: dict[str, Any] = {column.name: None}

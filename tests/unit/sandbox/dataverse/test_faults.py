@@ -116,7 +116,6 @@ async def test_half_a_body_is_sent_and_no_more(app: DataverseApp) -> None:
 @pytest.mark.parametrize(
     ("how", "wrong"),
     [
-        (Break.SHORT, lambda h, b: int(dict(h)[b"Content-Length"]) < len(b)),
         (Break.TWO_LENGTHS, lambda h, _: [k for k, _ in h].count(b"Content-Length") == 2),
         (Break.BOTH, lambda h, _: {b"Content-Length", b"Transfer-Encoding"} <= set(dict(h))),
         (Break.LONG_HEADER, lambda h, _: len(dict(h)[b"x-ms-long"]) == 100_000),
