@@ -20,7 +20,7 @@ from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
 from app.odata.reading import BodyMode
 from app.path.carrying import Carrier, Errand, Upstream, takes_gzip, tracing_headers
 from app.path.delivering import deliver
-from app.path.exchange import Exchange
+from app.path.exchange import Exchange, counted
 from app.path.judging import Judge, Judged, Refused
 from app.path.recording import HUNG_UP, CallerLeft, Recording
 
@@ -292,7 +292,11 @@ class Broker:
             exchange=exchange,
             tracing=tracing_headers(dict(incoming.head.headers), incoming.head.request_id),
             packed=not judged.allow.reading.file or takes_gzip(incoming.head.headers),
-            stream=incoming.stream(FILE_BYTES_MAX) if judged.outgoing.streams else None,
+            stream=(
+                counted(incoming.stream(FILE_BYTES_MAX), exchange)
+                if judged.outgoing.streams
+                else None
+            ),
             stream_bytes=incoming.body_bytes if incoming.has_body else 0,
         )
 

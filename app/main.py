@@ -42,6 +42,7 @@ from app.web.dispatch import Dispatcher
 from app.web.health import Health
 from app.web.management import create_management
 from app.web.openapi.document import openapi_json
+from app.web.problems import status_of
 from app.web.proxy import Proxy
 from app.web.tokens import Tokens
 from app.web.wired import Applications, Directory, Door, Explainer, Readiness, TokenIssuer
@@ -176,7 +177,7 @@ async def _open(settings: Settings) -> Running:
         judge=judge,
         tokens=tokens,
         carrier=Carrier(tokens, metrics),
-        recording=Recording(audit.journal, metrics),
+        recording=Recording(audit.journal, metrics, status_of),
         surroundings=_Surroundings(settings),
     )
     watcher = Watcher(

@@ -100,6 +100,7 @@ class Carrier:
         outgoing, sent = errand.judged.outgoing, errand.judged.allow.reading
         if errand.judged.allow.look_ups:
             sent = await self._look_up(errand, lease)
+            lease = await self._lease(errand)  # a look-up may have renewed it
             outgoing = errand.judged.sent_as(sent)
         began = time.perf_counter()
         try:
@@ -140,11 +141,7 @@ class Carrier:
             if answer.status != 401:
                 return answer
             await answer.aclose()
-        raise UpstreamFailed(
-            "upstream-refused-token",
-            f"{errand.place.name} refused the broker's token of {errand.application}: is its"
-            " application user there and enabled?",
-        )
+        raise refused_token(errand)
 
     async def _attempt(self, errand: Errand, outgoing: Outgoing, lease: Lease) -> UpstreamAnswer:
         body: bytes | AsyncIterator[bytes] | None = outgoing.body
@@ -162,15 +159,9 @@ class Carrier:
             body=body,
             content_length=length,
         )
-        try:
+        if outgoing.streams:
             return await errand.upstream.send(request, timeout_s=HEAD_TIMEOUT_S)
-        except ExchangeFailed as failure:
-            # A connection that was closed for being idle: nobody read the request. A read may
-            # go again in any case; a write only where not a byte of it has left.
-            harmless = not errand.judged.writes or failure.stage is Stage.CONNECTING
-            if not failure.reused or outgoing.streams or not harmless:
-                raise
-        return await errand.upstream.send(request, timeout_s=HEAD_TIMEOUT_S, fresh=True)
+        return await _sent(errand, request, writes=errand.judged.writes)
 
     # ------------------------------------------------------------ look-ups
 
@@ -186,6 +177,28 @@ class Carrier:
         return found(errand.judged.allow.reading, etags)
 
     async def _one_look_up(self, errand: Errand, lease: Lease, target: str) -> str | None:
+        answer = await self._look_up_with(errand, lease, target)
+        if answer.status == 401 and self._tokens.invalidate(lease):
+            await answer.aclose()
+            answer = await self._look_up_with(errand, await self._lease(errand), target)
+        try:
+            if answer.status == 401:
+                raise refused_token(errand)
+            if answer.status != 200:
+                raise UpstreamFailed(
+                    "upstream-malformed",
+                    f"{errand.place.name} answered a row look-up with status {answer.status}",
+                )
+            body = b""
+            async for piece in answer.chunks():
+                body += piece
+                if len(body) > LOOK_UP_BYTES_MAX:
+                    break
+        finally:
+            await answer.aclose()
+        return read_look_up(body)
+
+    async def _look_up_with(self, errand: Errand, lease: Lease, target: str) -> UpstreamAnswer:
         headers = [
             (b"Accept", b"application/json"),
             (b"OData-Version", b"4.0"),
@@ -200,21 +213,7 @@ class Carrier:
             target=f"/api/data/{errand.judged.bases.version}/{target}".encode("ascii"),
             headers=tuple(headers),
         )
-        answer = await errand.upstream.send(request, timeout_s=HEAD_TIMEOUT_S)
-        try:
-            body = b""
-            async for piece in answer.chunks():
-                body += piece
-                if len(body) > LOOK_UP_BYTES_MAX:
-                    break
-        finally:
-            await answer.aclose()
-        if answer.status != 200:
-            raise UpstreamFailed(
-                "upstream-malformed",
-                f"{errand.place.name} answered a row look-up with status {answer.status}",
-            )
-        return read_look_up(body)
+        return await _sent(errand, request, writes=False)
 
     # -------------------------------------------------------------- answers
 
@@ -237,6 +236,30 @@ class Carrier:
         if rewriter is not None:
             decoder = decoder_for(header(answer.headers, b"content-encoding"))
         return Carried(answer, headers, rewriter, decoder, outgoing.dropped)
+
+
+async def _sent(errand: Errand, request: UpstreamRequest, *, writes: bool) -> UpstreamAnswer:
+    """Once more on a new connection where the old one was closed for being idle.
+
+    Nobody read the request then. A read may go again in any case; a write only where not a byte
+    of it has left.
+    """
+    try:
+        return await errand.upstream.send(request, timeout_s=HEAD_TIMEOUT_S)
+    except ExchangeFailed as failure:
+        harmless = not writes or failure.stage is Stage.CONNECTING
+        if not failure.reused or not harmless:
+            raise
+    return await errand.upstream.send(request, timeout_s=HEAD_TIMEOUT_S, fresh=True)
+
+
+def refused_token(errand: Errand) -> UpstreamFailed:
+    """Dataverse knows neither the old token nor a new one."""
+    return UpstreamFailed(
+        "upstream-refused-token",
+        f"{errand.place.name} refused the broker's token of {errand.application}: is its"
+        " application user there and enabled?",
+    )
 
 
 def _batch_rewriter(

@@ -29,28 +29,37 @@ class Reply(Protocol):
     async def write(self, piece: bytes, *, last: bool) -> None: ...
 
 
+WHOLE_BYTES_MAX = 64 * 1024
+"""An answer of this size at most is gathered before its first byte leaves: one record does for
+it then, and its length can be told. A longer one streams, and holds no more than this.
+"""
+
+
 async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording: Recording) -> None:
     """Raises `BrokerError` before the answer has begun, `AnswerCut` afterwards."""
     answer = carried.answer
     begun = False
-    held = b""
+    held: list[bytes] = []
+    held_bytes = 0
     try:
-        async for out in _rewritten(carried):
-            if held:
+        async for piece in _rewritten(carried):
+            if held and (begun or held_bytes + len(piece) > WHOLE_BYTES_MAX):
                 if not begun:
                     if not exchange.intended:
                         await recording.intend(exchange)
                     begun = True
                     await reply.begin(answer.status, answer_headers(carried, exchange, None))
-                exchange.bytes_out += len(held)
-                await reply.write(held, last=False)
-            held = out
-        exchange.bytes_out += len(held)
+                exchange.bytes_out += held_bytes
+                await reply.write(b"".join(held), last=False)
+                held, held_bytes = [], 0
+            held.append(piece)
+            held_bytes += len(piece)
+        exchange.bytes_out += held_bytes
         await recording.conclude(exchange, answer.status)
         if not begun:
             begun = True
-            await reply.begin(answer.status, answer_headers(carried, exchange, len(held)))
-        await reply.write(held, last=True)
+            await reply.begin(answer.status, answer_headers(carried, exchange, held_bytes))
+        await reply.write(b"".join(held), last=True)
     except BrokerError as error:
         if begun:
             raise AnswerCut from error
@@ -87,7 +96,10 @@ def answer_headers(carried: Carried, exchange: Exchange, length: int | None) -> 
     ]
     if carried.dropped:
         headers.append((b"broker-dropped-headers", ", ".join(carried.dropped).encode("latin-1")))
+    if carried.answer.status in _BODILESS:
+        # A 304 may tell the length of what it stands for; servers take it for their own body's.
+        return tuple(pair for pair in headers if pair[0] != b"content-length")
     declared = any(name == b"content-length" for name, _ in carried.headers)
-    if length is not None and not declared and carried.answer.status not in _BODILESS:
+    if length is not None and not declared:
         headers.append((b"content-length", str(length).encode("ascii")))
     return tuple(headers)

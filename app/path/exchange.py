@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.audit.record import Identity, Record, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
 
     from app.audit.record import Action, Decision, Outcome, Part, Phase, TableAccess
     from app.identity.caller import Caller
@@ -111,3 +111,10 @@ class Exchange:
 
     def elapsed_s(self) -> float:
         return time.perf_counter() - self.started
+
+
+async def counted(stream: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
+    """A body that streams; how much of it has come is told by the record."""
+    async for piece in stream:
+        exchange.bytes_in += len(piece)
+        yield piece

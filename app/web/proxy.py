@@ -49,18 +49,26 @@ class Proxy:
             await self._refusals.refuse(head, error)
             await send_answer(send, problem(error, request_id=head.request_id))
             return
-        reply = Leaving(send)
         watch = _Watch(arrived)
         try:
-            await self._forwarder.forward(arrived, reply)
+            await self._answer(arrived, send)
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != (HUNG_UP,):
+                raise
+            # He hung up while the end of his request was being recorded, as it still will be.
+            watch.heeded()
+        finally:
+            watch.stop()
+
+    async def _answer(self, arrived: Arrived, send: Send) -> None:
+        try:
+            await self._forwarder.forward(arrived, Leaving(send))
         except BrokerError as error:
-            await send_answer(send, problem(error, request_id=head.request_id))
+            await send_answer(send, problem(error, request_id=arrived.head.request_id))
         except (CallerLeft, AnswerCut):
             # Returning in mid-answer makes the server close the connection: whoever is there
             # still cannot take what he got for the whole.
             return
-        finally:
-            watch.stop()
 
 
 class Arrived:
@@ -97,10 +105,16 @@ class Arrived:
             self.listening()
         return self._taken
 
-    async def stream(self, limit: int) -> AsyncIterator[bytes]:
-        """The body as it comes: nothing more is taken in than the other side takes."""
+    def stream(self, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes: nothing more is taken in than the other side takes.
+
+        Raises `Unreadable` at once where its declared length is above `limit`.
+        """
         if self.body_bytes is not None and self.body_bytes > limit:
             raise Unreadable("body-too-large", f"the file is larger than {limit} bytes")
+        return self._pieces(limit)
+
+    async def _pieces(self, limit: int) -> AsyncIterator[bytes]:
         size = 0
         while True:
             try:
@@ -163,6 +177,11 @@ class _Watch:
         await self._arrived.gone()
         if self._request is not None:
             self._request.cancel(HUNG_UP)
+
+    def heeded(self) -> None:
+        """The cancellation has been answered."""
+        if self._request is not None:
+            self._request.uncancel()
 
     def stop(self) -> None:
         if self._timer is not None:

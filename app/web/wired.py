@@ -75,7 +75,8 @@ class Admitted:
         if status is not None and status < 400:
             await self.broker.recording.conclude(exchange, status)
         else:
-            await self.broker.recording.fail(exchange, _failure(status, reason))
+            failure = _failure(status, reason)
+            await self.broker.recording.fail(exchange, failure, status=status)
 
 
 def _failure(status: int | None, reason: str | None) -> Exception:
