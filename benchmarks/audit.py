@@ -83,6 +83,9 @@ def record(ids: RecordIds, now: datetime, dice: random.Random, **fields: Any) ->
 async def journal_rates(url: str, folder: Path, seconds: float) -> None:
     fdatasync_us = measure_fdatasync(folder) * 1e6
     print(f"fdatasync of an append: {fdatasync_us:.0f} µs")
+    print(
+        f"SQLite, a commit for each record and nothing else: {commit_each(folder):,.0f} records/s"
+    )
     print(f"\nJournal into {url.partition(':')[0]}: whoever waits appends again")
     print("waiting  records/s  CPU µs/record  records/flush  p50 ms  p99 ms  of a fdatasync")
     for waiting in (1, 4, 16, 64, 256):
@@ -111,6 +114,19 @@ async def journal_rates(url: str, folder: Path, seconds: float) -> None:
             f"  {cuts[49] * 1e6 / fdatasync_us:8.1f}x"
         )
         await audit.aclose()
+
+
+def commit_each(folder: Path) -> float:
+    """Records a second when each has a transaction of its own: what there is to beat."""
+    connection = connect(folder / "each.db")
+    connection.execute("CREATE TABLE entries (row INTEGER PRIMARY KEY, body BLOB)")
+    body, count = bytes(750), 2000
+    began = time.perf_counter()
+    for _ in range(count):
+        connection.execute("INSERT INTO entries (body) VALUES (?)", (body,))
+    took = time.perf_counter() - began
+    connection.close()
+    return count / took
 
 
 def measure_fdatasync(folder: Path) -> float:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from app.audit.chain import (
@@ -26,52 +25,19 @@ from app.audit.chain import (
     link,
 )
 from app.audit.record import is_record
+from app.audit.verdict import ChainSummary, Fault, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from app.audit.chain import SignatureCheck
+    from app.audit.verdict import Kind
 
 FAULTS_MAX: Final = 1000
 PROGRESS_EVERY: Final = 50_000
 
 _REMEMBERED: Final = 4096
 """Hashes of each chain that are kept, for openings that name it as it was a moment ago."""
-
-Kind = Literal["removed", "altered", "reordered", "inserted", "forged", "unknown_key"]
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with entries `first` to `last` of a writer's chain."""
-
-    kind: Kind
-    writer: str
-    first: int
-    last: int
-    detail: str
-
-
-class ChainSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One chain as it was found. `sealed` is the last entry that a good checkpoint covers."""
-
-    writer: str
-    first: int
-    last: int
-    sealed: int
-    closed: bool
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """`signatures_checked` is false when no keys were given: then only hashes were compared."""
-
-    entries: int
-    chains: tuple[ChainSummary, ...]
-    faults: tuple[Fault, ...]
-    signatures_checked: bool
-
-    @property
-    def good(self) -> bool:
-        return not self.faults
 
 
 def verify(

@@ -142,7 +142,7 @@ async def test_a_full_file_refuses_and_what_comes_later_goes_on_in_the_same_chai
 ) -> None:
     kept = record()
     await audit.journal.append(kept)
-    store = audit.journal._store
+    store = audit.journal._writer._store
     assert isinstance(store, SqliteStore)
     assert store._connection is not None
     # SQLite says the same as for a full disk. The limit goes with the connection.

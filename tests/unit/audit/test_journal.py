@@ -321,3 +321,65 @@ async def test_a_fault_that_nobody_expected_refuses_too_and_says_nothing_of_it(
     assert "secret" not in refused.value.detail
     store.failure = None
     await until_healthy(journal)
+
+
+async def test_records_beyond_what_may_wait_are_refused_and_those_that_wait_are_not(
+    journal: Journal,
+    store: FakeStore,
+    record: Callable[..., Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.audit.journal.WAITING_MAX", 3)
+    store.hold.clear()
+    waiting = [journal.append(record()) for _ in range(3)]
+    with pytest.raises(RecordUnavailable, match="too many"):
+        await journal.append(record())
+    store.hold.set()
+    await asyncio.gather(*waiting)
+    await journal.append(record())
+
+
+async def test_a_store_that_is_too_new_after_a_while_is_tried_again(
+    journal: Journal, store: FakeStore, record: Callable[..., Record]
+) -> None:
+    store.failure = Misconfigured("audit-store-newer", "version 2")
+    with pytest.raises(RecordUnavailable, match="version 2"):
+        await journal.append(record())
+    store.failure = None
+    await until_healthy(journal)
+
+
+async def test_a_store_that_hangs_at_the_end_does_not_keep_the_broker(
+    store: FakeStore, signer: CheckpointSigner, record: Callable[..., Record]
+) -> None:
+    journal = new_journal(store, signer)
+    await journal.start()
+    store.hold.clear()
+    waiting = journal.append(record())
+    await journal.aclose()
+    with pytest.raises(RecordUnavailable):
+        await waiting
+    store.hold.set()
+    journal._writer.join(5)
+
+
+async def test_the_status_counts_what_was_kept_and_what_was_lost(
+    journal: Journal, store: FakeStore, record: Callable[..., Record]
+) -> None:
+    await journal.append(record())
+    store.failure = StoreFailed("full")
+    with pytest.raises(RecordUnavailable):
+        await journal.append(record())
+    status = journal.status()
+    assert (status.entries, status.lost, status.waiting) == (1, 1, 0)
+    assert status.reason == "full"
+    assert status.lag_s == 0.0
+    store.failure = None
+    await until_healthy(journal)
+    assert journal.status().reason is None
+
+
+async def test_a_journal_that_was_never_started_closes(
+    store: FakeStore, signer: CheckpointSigner
+) -> None:
+    await new_journal(store, signer).aclose()

@@ -14,8 +14,10 @@ from app.audit.sqlite import SqliteStore, connect
 from app.audit.sqlite_entries import read_entries, read_tombstones
 from app.audit.sqlite_keeper import SqliteKeeper
 from app.audit.sqlite_reader import SqliteReader
+from app.audit.sqlite_turn import Turn, alone
 from app.audit.store import StoreFailed
-from app.audit.verify import Verdict, verify
+from app.audit.verdict import Verdict
+from app.audit.verify import verify
 from app.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -244,3 +246,47 @@ async def test_the_keeper_indexes_retires_and_shortens_the_log(
     before = file.path.with_name("audit.db-wal").stat().st_size
     file.write(record())
     assert file.path.with_name("audit.db-wal").stat().st_size == before
+
+
+def test_of_two_workers_one_keeps_the_file(tmp_path: Path) -> None:
+    lock = tmp_path / "audit.db-keeper"
+    with alone(lock) as first, alone(lock) as second:
+        assert (first, second) == (True, False)
+    with alone(lock) as again:
+        assert again
+
+
+def test_without_a_lock_file_everybody_has_a_turn(tmp_path: Path) -> None:
+    nowhere = tmp_path / "gone" / "lock"
+    with alone(nowhere) as chosen:
+        assert chosen
+    turn = Turn(nowhere)
+    with turn:
+        pass
+    turn.close()
+
+
+def test_a_copy_on_a_medium_that_cannot_be_written_is_read(
+    file: File, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write(record())
+    file.store.close()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert len(list(read_entries(file.path))) == 2
+    assert not file.path.with_name("audit.db-shm").exists()
+
+
+def test_an_audit_file_is_not_for_everybody_to_read(file: File) -> None:
+    assert file.path.stat().st_mode & 0o007 == 0
+    assert file.path.with_name("audit.db-wal").stat().st_mode & 0o007 == 0
+
+
+async def test_a_question_is_asked_of_the_file_that_is_there_now(
+    file: File, reader: SqliteReader, record: Callable[..., Record]
+) -> None:
+    file.write(record())
+    assert len(await walk(reader)) == 1
+    file.store.close()
+    file.path.unlink()
+    File(file.place).write(record(), record())
+    assert len(await walk(reader)) == 2

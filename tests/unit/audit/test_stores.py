@@ -12,7 +12,8 @@ import pytest
 from app.audit import chain
 from app.audit.query import Query, matches
 from app.audit.record import Record, TableAccess
-from app.audit.verify import Verdict, verify
+from app.audit.verdict import Verdict
+from app.audit.verify import verify
 from app.errors import Unreadable
 
 if TYPE_CHECKING:

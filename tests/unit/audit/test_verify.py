@@ -14,7 +14,8 @@ from app.audit import chain
 from app.audit.chain import Entry, Head
 from app.audit.keys import CheckpointKeys, CheckpointSigner
 from app.audit.record import Record, RecordIds, encode, timestamp
-from app.audit.verify import Fault, Verdict, verify
+from app.audit.verdict import Fault, Verdict
+from app.audit.verify import verify
 
 NOON = datetime(2026, 10, 14, 12, tzinfo=UTC)
 SIGNER = CheckpointSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -319,3 +320,39 @@ def test_a_fault_says_what_and_where() -> None:
     assert check(GOOD[:3] + GOOD[5:]).faults[0] == Fault(
         kind="removed", writer="first", first=4, last=5, detail="missing"
     )
+
+
+def test_a_chain_begins_with_an_opening_of_its_own() -> None:
+    entries, _ = chain.extend(Head("other", 0, chain.GENESIS), [body(1), FIRST.entries[0].body])
+    assert faults(entries) == [("altered", "other", 1, 1), ("inserted", "other", 2, 2)]
+
+
+def test_a_tombstone_does_not_belong_into_a_chain() -> None:
+    stone = chain.tombstone(FIRST.head, time=NOW, before=NOW, signer=SIGNER)
+    more, _ = chain.extend(FIRST.head, [chain.encode_note(stone)])
+    assert ("inserted", "first", 46, 46) in faults([*FIRST.entries, *more])
+
+
+def test_an_opening_that_names_a_removed_beginning_is_still_checked() -> None:
+    # The second chain names the first one's end; retention cut the first one off there.
+    stone = chain.tombstone(
+        Head("first", 20, FIRST.entries[19].hash), time=NOW, before=NOW, signer=SIGNER
+    )
+    third = written("third", 5, follows=(Head("first", 20, FIRST.entries[19].hash),))
+    assert check([*third.entries, *FIRST.entries[20:]], tombstones=[stone]).good
+    wrong = written("third", 5, follows=(Head("first", 20, bytes(32)),))
+    assert ("altered", "first", 20, 20) in faults(
+        [*wrong.entries, *FIRST.entries[20:]], tombstones=[stone]
+    )
+
+
+def test_an_opening_far_from_its_place_is_reordered() -> None:
+    long = written("long", 5000, closed=False)
+    late = written("late", 3, follows=(Head("long", 5, long.entries[4].hash),))
+    assert faults([*long.entries, *late.entries]) == [("reordered", "long", 5, 5)]
+
+
+def test_a_tombstone_that_is_no_hash_matches_nothing() -> None:
+    stone = chain.Tombstone(writer="first", time=NOW, through=20, head="zz", before=NOW)
+    found = verify(FIRST.entries[20:], tombstones=[stone])
+    assert {(f.kind, f.first) for f in found.faults} == {("altered", 21)}
