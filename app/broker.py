@@ -11,30 +11,38 @@ to the management addresses in. None knows HTTP's server side: `web` hands in wh
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
+from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
 from app.path.carrying import Carrier, Errand, Upstream, takes_gzip, tracing_headers
 from app.path.delivering import deliver
 from app.path.exchange import Exchange, counted
+from app.path.issuing import order, wanted_by
 from app.path.judging import Judge, Judged, Refused
 from app.path.recording import HUNG_UP, CallerLeft, Recording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from app.audit.record import Action
     from app.config import model
     from app.identity.caller import Caller
     from app.odata.links import Bases
     from app.path.delivering import Reply
+    from app.path.giving import Given, Giver
+    from app.path.issuing import Order
     from app.path.standing import Place, Standing
     from app.policy.grants import Grant
-    from app.tokens.lease import Lease
+
+log = structlog.get_logger()
 
 FILE_BYTES_MAX = 128 * 1024 * 1024
 """A file column's own limit (dataverse-reference 3.14)."""
@@ -84,10 +92,39 @@ class Incoming(Protocol):
     def stream(self, limit: int) -> AsyncIterator[bytes]: ...
 
 
+class Credential(Protocol):
+    """What a token request presents elsewhere than in Authorization."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def secret(self) -> str: ...
+
+
 class Identity(Protocol):
     def authenticate_now(self, headers: Headers) -> Caller | None: ...
 
     async def authenticate(self, headers: Headers, peer_address: str | None) -> Caller: ...
+
+    def recognise_now(self, credential: Credential) -> Caller | None: ...
+
+    async def recognise(self, credential: Credential) -> Caller: ...
+
+
+class Strangers(Protocol):
+    """Failures to prove who one is, by address. Both raise `Limited`."""
+
+    def check(self, address: str | None) -> None: ...
+
+    def failed(self, address: str | None) -> None: ...
+
+
+class Limiter(Protocol):
+    def within(
+        self, limits: model.Limits, *, caller: str, environment: str, application: str
+    ) -> AbstractAsyncContextManager[None]: ...
 
 
 class World(Protocol):
@@ -115,12 +152,6 @@ class Surroundings(Protocol):
     def target(self, place: Place | None, target: bytes) -> str | None: ...
 
 
-class Tokens(Protocol):
-    def lease_now(self, application: str, resource: str) -> Lease | None: ...
-
-    async def lease(self, application: str, resource: str) -> Lease: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Broker:
     """The path, with all that it walks on."""
@@ -128,8 +159,10 @@ class Broker:
     world: World
     identity: Identity
     judge: Judge
-    tokens: Tokens
     carrier: Carrier
+    giver: Giver
+    limits: Limiter
+    strangers: Strangers
     recording: Recording
     surroundings: Surroundings
 
@@ -146,21 +179,32 @@ class Broker:
             errand = self._errand(incoming, place, judged, exchange)
             if judged.writes:
                 await self.recording.intend(exchange)
-            carried = await self.carrier.carry(errand)
-            await deliver(carried, exchange, reply, self.recording)
+            async with self._limited(caller, judged.grant):
+                carried = await self.carrier.carry(errand)
+                await deliver(carried, exchange, reply, self.recording)
 
     async def issue(
-        self, head: Head, *, environment: str | None, resource: str | None
-    ) -> tuple[Lease, Exchange]:
-        """Give out the environment's raw token, to whom it is granted. The record is durable."""
+        self,
+        head: Head,
+        *,
+        environment: str | None,
+        resource: str | None,
+        credential: Credential | None = None,
+    ) -> Given:
+        """Give out a token: the environment's raw one where that is granted, or the broker's own.
+
+        Without `credential` the caller proves itself by its headers. The record is durable.
+        """
         async with self._recorded(head, "token") as exchange:
-            caller = await self._identify(head, exchange)
-            place, grant = self._token_grant(caller, environment, resource, head, exchange)
-            exchange.application = grant.applications[0]
-            lease = await self._lease(exchange.application, place.resource)
-            exchange.token_fingerprint = lease.fingerprint
+            caller = await self._identify(head, exchange, credential)
+            standing = self.world.standing
+            order = self._order(
+                caller, standing, head, exchange, environment=environment, resource=resource
+            )
+            async with self._limited(caller, order.grant):
+                given = await self.giver.give(order, standing, exchange)
             await self.recording.conclude(exchange, 200)
-            return lease, exchange
+            return given
 
     async def admit(self, head: Head) -> Exchange:
         """Let a known caller's management request in. Its record is the caller's to conclude."""
@@ -207,13 +251,45 @@ class Broker:
             await self.recording.fail(exchange, error)
             raise
 
-    async def _identify(self, head: Head, exchange: Exchange) -> Caller:
+    async def _identify(
+        self, head: Head, exchange: Exchange, credential: Credential | None = None
+    ) -> Caller:
         """Who? Nothing in a refusal says whether such a caller exists."""
-        caller = self.identity.authenticate_now(head.headers)
-        if caller is None:
-            caller = await self.identity.authenticate(head.headers, head.peer)
+        try:
+            if credential is None:
+                caller = self.identity.authenticate_now(head.headers)
+                if caller is None:
+                    self.strangers.check(exchange.client_address)
+                    caller = await self.identity.authenticate(head.headers, head.peer)
+            else:
+                caller = self.identity.recognise_now(credential)
+                if caller is None:
+                    self.strangers.check(exchange.client_address)
+                    caller = await self.identity.recognise(credential)
+        except Unrecognised as stranger:
+            self.strangers.failed(exchange.client_address)
+            log.info(
+                "caller.unrecognised",
+                request_id=head.request_id,
+                reason=stranger.reason,
+                caller=stranger.caller,
+            )
+            raise
         exchange.caller = caller
         return caller
+
+    def _limited(
+        self, caller: Caller, grant: Grant | model.Grant | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Once more now? Where no grant is used there is no limit of one."""
+        if grant is None:
+            return nullcontext()
+        return self.limits.within(
+            grant.limits,
+            caller=caller.name,
+            environment=grant.environment,
+            application=grant.applications[0],
+        )
 
     def _place(
         self, caller: Caller, environment: str | None, exchange: Exchange
@@ -300,36 +376,40 @@ class Broker:
             stream_bytes=incoming.body_bytes if incoming.has_body else 0,
         )
 
-    # --------------------------------------------------------------- tokens
-
-    def _token_grant(
+    def _order(
         self,
         caller: Caller,
-        environment: str | None,
-        resource: str | None,
+        standing: Standing,
         head: Head,
         exchange: Exchange,
-    ) -> tuple[Place, model.Grant]:
-        """May they hold the raw token, which no table rule can follow?"""
-        standing, place = self._place(caller, environment, exchange)
-        if resource is not None and resource.rstrip("/") != place.resource:
-            raise NotGranted("not-granted", "resource not granted: it is not this environment's")
-        wanted = _application_header(head.headers)
-        grants = [g for g in caller.config.grants if g.environment == place.name]
-        if wanted is not None:
-            grants = [g for g in grants if wanted in g.applications]
-        allowed = [g for g in grants if g.issue_token]
-        if not allowed:
-            base = f"{standing.configuration.public_url}/environments/{place.name}"
-            raise NotGranted(
-                "token-not-granted",
-                f"the raw token of {place.name} is not granted: call Dataverse through {base}",
-            )
-        return place, allowed[0]
-
-    async def _lease(self, application: str, resource: str) -> Lease:
-        lease = self.tokens.lease_now(application, resource)
-        return lease if lease is not None else await self.tokens.lease(application, resource)
+        *,
+        environment: str | None,
+        resource: str | None,
+    ) -> Order:
+        """Which token, and may they have it?"""
+        if caller.identity.kind == "broker_token":
+            # Or one could be renewed with itself for ever, by whoever has stolen it.
+            raise Unrecognised("broker-token", caller=caller.name)
+        exchange.environment = "<unknown>"
+        if environment is not None:
+            self._place(caller, environment, exchange)
+        configuration = standing.configuration
+        wanted = wanted_by(
+            caller.config,
+            self.giver.resources(configuration),
+            addressed=environment,
+            resource=resource,
+        )
+        exchange.environment = wanted.environment
+        found = order(
+            caller.config,
+            wanted,
+            public_url=configuration.public_url,
+            addressed=environment,
+            application=_application_header(head.headers),
+        )
+        exchange.environment, exchange.application = found.environment, found.application
+        return found
 
 
 def default_environment(caller: model.Caller) -> str:

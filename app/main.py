@@ -9,6 +9,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,14 @@ from app.dataverse.metadata import EnvironmentMetadata
 from app.dataverse.proxies import proxy_for
 from app.errors import BrokerError, Misconfigured
 from app.identity.authenticator import Authenticator
+from app.identity.broker_tokens import ALGORITHM, BrokerTokens
 from app.identity.proxies import client_address
+from app.limits.limiter import Limiter
+from app.limits.local import LocalCounts
+from app.limits.redis import RedisCounts
+from app.limits.strangers import Strangers
 from app.path.carrying import Carrier
+from app.path.giving import Giver
 from app.path.judging import Judge
 from app.path.keyring import Keyring, new_key, read_keyring
 from app.path.recording import Recording
@@ -37,10 +44,15 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.traces import parse_traceparent
 from app.tokens.entra import MsalEntra
 from app.tokens.key_vault import KeyVaults
+from app.tokens.lease import fingerprint_of
 from app.tokens.service import TokenService
+from app.web.dialects import Dialects
+from app.web.discovery import Discovery
 from app.web.dispatch import Dispatcher
 from app.web.health import Health
+from app.web.managed_identity import ManagedIdentity
 from app.web.management import create_management
+from app.web.oauth import OAuth
 from app.web.openapi.document import openapi_json
 from app.web.problems import status_of
 from app.web.proxy import Proxy
@@ -54,6 +66,7 @@ if TYPE_CHECKING:
     from app.audit.audit import Audit
     from app.config import model
     from app.config.loaded import Loaded
+    from app.limits.counting import SharedCounts
     from app.path.standing import Place
     from app.schema.model import Schema
     from app.settings import Settings
@@ -84,6 +97,8 @@ class Running:
     metrics: Metrics
     judge: Judge
     watcher: Watcher
+    broker_tokens: BrokerTokens
+    limits: Limiter
     dispatcher: App | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -131,6 +146,7 @@ class BrokerApp:
         await asyncio.gather(*running.tasks, return_exceptions=True)
         await running.world.aclose()
         await running.tokens.aclose()
+        await running.limits.aclose()
         await running.audit.aclose()
 
 
@@ -144,7 +160,10 @@ async def _open(settings: Settings) -> Running:
     loaded = await asyncio.to_thread(read)
     keyring = await asyncio.to_thread(open_keyring, settings)
     metrics = Metrics(version=program_version())
-    authenticator = Authenticator(trusted_proxies=settings.trusted_proxies)
+    broker_tokens = BrokerTokens(keyring.broker_tokens())
+    authenticator = Authenticator(
+        trusted_proxies=settings.trusted_proxies, broker_tokens=broker_tokens
+    )
     authenticator.reload(loaded)
     configuration = loaded.configuration
     tokens = TokenService(
@@ -171,12 +190,15 @@ async def _open(settings: Settings) -> Running:
     await audit.start()
     current = Current(loaded, datetime.now(UTC))
     judge = Judge(keyring.seals)
+    limits = Limiter(LocalCounts(workers=settings.workers), _shared_counts(settings))
     broker = Broker(
         world=world,
         identity=authenticator,
         judge=judge,
-        tokens=tokens,
         carrier=Carrier(tokens, metrics),
+        giver=Giver(tokens, broker_tokens, partial(fingerprint_of, key=keyring.fingerprints())),
+        limits=limits,
+        strangers=Strangers(),
         recording=Recording(audit.journal, metrics, status_of),
         surroundings=_Surroundings(settings),
     )
@@ -186,11 +208,24 @@ async def _open(settings: Settings) -> Running:
         on_loaded=_Reload(world, tokens, authenticator, current),
         on_failed=_Refuse(current),
     )
-    running = Running(broker, world, tokens, audit, authenticator, current, metrics, judge, watcher)
+    running = Running(
+        broker,
+        world,
+        tokens,
+        audit,
+        authenticator,
+        current,
+        metrics,
+        judge,
+        watcher,
+        broker_tokens=broker_tokens,
+        limits=limits,
+    )
     running.dispatcher = _addresses(running)
     tokens.start()
     world.start()
     running.tasks.append(asyncio.get_running_loop().create_task(watcher.run(loaded)))
+    running.tasks.append(asyncio.get_running_loop().create_task(limits.keep()))
     log.info(
         "broker.started",
         version=program_version(),
@@ -206,7 +241,7 @@ def _addresses(running: Running) -> App:
     door = Door(broker)
     applications = Applications(world, tokens)
     directory = Directory(world, running.authenticator)
-    readiness = Readiness(running.current, world, audit.journal)
+    readiness = Readiness(running.current, world, audit.journal, running.limits)
     metrics.watch_audit(readiness.audit_state)
     metrics.watch_configuration(readiness.configuration_state)
     metrics.watch_credentials(applications.expiries)
@@ -219,17 +254,35 @@ def _addresses(running: Running) -> App:
         explainer=Explainer(world, running.judge),
         openapi=openapi_json,
     )
+    issuer, token_door = TokenIssuer(broker, applications), Door(broker, "token")
+    admin_door = Door(broker, "admin")
     return Dispatcher(
         proxy=Proxy(broker, refusals=door),
-        tokens=Tokens(TokenIssuer(broker, applications), refusals=door),
+        tokens=Tokens(issuer, refusals=token_door),
         health=Health(readiness=readiness, metrics=metrics),
         management=management,
         refusals=door,
         in_flight=metrics,
+        dialects=Dialects(
+            oauth=OAuth(issuer, refusals=token_door),
+            managed_identity=ManagedIdentity(issuer, refusals=token_door),
+            discovery=Discovery(
+                public_url=lambda: world.standing.configuration.public_url,
+                keys=running.broker_tokens,
+                visits=admin_door,
+                refusals=admin_door,
+                algorithms=(ALGORITHM,),
+            ),
+        ),
     )
 
 
 # ------------------------------------------------------------------- parts
+
+
+def _shared_counts(settings: Settings) -> SharedCounts | None:
+    url = settings.redis_url
+    return None if url is None else RedisCounts(url.get_secret_value())
 
 
 def open_keyring(settings: Settings) -> Keyring:

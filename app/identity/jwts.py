@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.errors import JoseError
 
 from app.identity.caller import Caller, IdentityRef
 from app.identity.claims import check_claims, check_header, read_object, segments
 from app.identity.jwks import Jwks
 from app.identity.matching import Matching
+from app.identity.pinned import pinned
 from app.identity.refusal import Unrecognised
 
 if TYPE_CHECKING:
@@ -139,32 +139,9 @@ class Jwts:
         return Caller(found.name, verified.identity, found.config)
 
 
-class _Pinned(jws.JWSRegistry):
-    """One algorithm, chosen by configuration and key; joserfc's own advice is not asked for.
-
-    It warns of `EdDSA` because RFC 9864 renames it, and of headers that it does not know.
-    """
-
-    max_header_length = 4096
-
-    def __init__(self, algorithm: str) -> None:
-        super().__init__(algorithms=[algorithm], strict_check_header=False)
-        self._algorithm = algorithm
-
-    def get_alg(self, name: str) -> Any:
-        if name != self._algorithm:
-            raise UnsupportedAlgorithmError(f"not {self._algorithm}")
-        return self.algorithms[name]
-
-
-@cache
-def _pinned(algorithm: str) -> _Pinned:
-    return _Pinned(algorithm)
-
-
 def _signed_claims(token: bytes, key: VerifyingKey, algorithm: str) -> Claims:
     try:
-        signed = jws.deserialize_compact(token, key.key, registry=_pinned(algorithm))
+        signed = jws.deserialize_compact(token, key.key, registry=pinned(algorithm))
     except (JoseError, ValueError, TypeError):
         raise Unrecognised("jwt-signature") from None
     if signed.payload is None:

@@ -14,6 +14,8 @@ Reason = Literal[
     "expired-key",
     "caller-disabled",
     "caller-unknown",
+    "caller-name",
+    "broker-token",
     "jwt-malformed",
     "jwt-issuer-unknown",
     "jwt-algorithm",

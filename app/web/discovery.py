@@ -70,7 +70,7 @@ class Discovery:
         keys: SigningKeys,
         visits: Visits,
         refusals: Refusals,
-        algorithms: tuple[str, ...] = ("ES256",),
+        algorithms: tuple[str, ...],
     ) -> None:
         self._public_url = public_url
         self._keys = keys

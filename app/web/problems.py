@@ -92,6 +92,11 @@ PROBLEMS: Final[dict[str, Problem]] = {
 _CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="dataverse-token-broker"')
 """The same for every 401: a stranger learns nothing from it."""
 
+_RATE_LIMIT: Final = "rate_limit"
+"""The member of a 429's `extra` that also becomes its RateLimit headers: limit, remaining, reset_s
+(draft-ietf-httpapi-ratelimit-headers-07, 5; later drafts have one header that few clients read).
+"""
+
 _ALLOW: Final = "allow"
 """The member of a 405's `extra` that also becomes its Allow header: a list of methods."""
 
@@ -126,6 +131,13 @@ def error_headers(error: BrokerError, *, status: int, request_id: str) -> Header
         headers.append(_CHALLENGE)
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode("ascii")))
+    rate = error.extra.get(_RATE_LIMIT)
+    if rate:
+        headers += [
+            (b"ratelimit-limit", str(rate["limit"]).encode("ascii")),
+            (b"ratelimit-remaining", str(rate["remaining"]).encode("ascii")),
+            (b"ratelimit-reset", str(rate["reset_s"]).encode("ascii")),
+        ]
     allowed = error.extra.get(_ALLOW)
     if allowed:
         headers.append((b"allow", ", ".join(allowed).encode("ascii")))

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from app.audit.journal import Journal
+    from app.audit.record import Action
     from app.broker import Broker
     from app.config import model
     from app.config.current import Current
     from app.identity.authenticator import Authenticator
     from app.identity.caller import Caller
+    from app.limits.limiter import Limiter
     from app.odata.access import Access
     from app.path.exchange import Exchange
     from app.path.judging import Judge, Judged
@@ -50,12 +52,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """`Refusals` and `Admission`, by way of the broker."""
+    """`Refusals`, `Admission` and `Visits`, by way of the broker."""
 
     broker: Broker
+    action: Action = "proxy"
+    """What requests are for that are refused before the broker sees them."""
 
     async def refuse(self, head: RequestHead, error: BrokerError) -> None:
-        await self.broker.refuse(head, error)
+        await self.broker.refuse(head, error, self.action)
+
+    async def answered(self, head: RequestHead, *, status: int, bytes_out: int) -> None:
+        exchange = self.broker.begin(head, self.action)
+        exchange.bytes_out = bytes_out
+        await self.broker.recording.conclude(exchange, status)
 
     async def admit(self, head: RequestHead) -> Admitted:
         exchange = await self.broker.admit(head)
@@ -90,7 +99,7 @@ def _failure(status: int | None, reason: str | None) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class TokenIssuer:
-    """`Issuer`: the environment's raw token."""
+    """`Issuer`: the environment's raw token, or one of the broker's own."""
 
     broker: Broker
     applications: Applications
@@ -103,15 +112,17 @@ class TokenIssuer:
         resource: str | None,
         credential: Credential | None = None,
     ) -> Issued:
-        del credential
-        lease, exchange = await self.broker.issue(head, environment=environment, resource=resource)
+        given = await self.broker.issue(
+            head, environment=environment, resource=resource, credential=credential
+        )
+        application = given.application
         return Issued(
-            access_token=lease.access_token(),
-            expires_on=lease.expires_on,
-            resource=lease.resource,
-            application=exchange.application,
-            client_id=self.applications.client_id(exchange.application or ""),
-            issued_at=exchange.time,
+            access_token=given.access_token(),
+            expires_on=given.expires_on,
+            resource=given.resource,
+            application=application,
+            client_id=None if application is None else self.applications.client_id(application),
+            issued_at=given.issued_at,
         )
 
 
@@ -197,6 +208,7 @@ class Readiness:
     current: Current
     world: World
     journal: Journal
+    limits: Limiter
 
     def checks(self) -> Sequence[Check]:
         degraded = self.current.degraded
@@ -208,6 +220,9 @@ class Readiness:
                 detail="" if degraded is None else "a newer one does not load; see the log",
             )
         ]
+        if self.limits.degraded:
+            detail = "Redis cannot be asked: each process keeps limits of its own"
+            checks.append(Check(name="limits", ok=True, degraded=True, detail=detail))
         status = self.journal.status()
         checks.append(Check(name="audit", ok=status.healthy, detail=status.reason or ""))
         for name, place in self.world.standing.places.items():

@@ -13,17 +13,16 @@ from app.web.openapi.answers import (
 )
 from app.web.openapi.oauth import TENANT
 
-_ALGORITHMS: Final = ("ES256",)
+_ALGORITHMS: Final = ("EdDSA",)
 _KEYS: Final[dict[str, Any]] = {
     "keys": [
         {
-            "kty": "EC",
-            "crv": "P-256",
+            "crv": "Ed25519",
+            "kty": "OKP",
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
             "use": "sig",
-            "alg": "ES256",
-            "kid": "2026-11",
-            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
-            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            "alg": "EdDSA",
         }
     ]
 }

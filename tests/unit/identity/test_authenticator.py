@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -29,6 +29,15 @@ OLD_KEY = "dvb_old_" + "1" * 64
 OFF_KEY = "dvb_off_" + "2" * 64
 SPIFFE = "spiffe://corp/erp/loader"
 XFCC = (b"x-forwarded-client-cert", f"Hash=1;URI={SPIFFE}".encode())
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a token request presents."""
+
+    secret: str
+    name: str | None = None
+    kind: str = "identity_header"
 
 
 def loaded(**callers: Any) -> Loaded:
@@ -153,7 +162,7 @@ async def test_a_reload_counts_from_the_next_request_on() -> None:
 
 async def test_last_uses_outlive_a_reload_of_the_same_identity_only() -> None:
     broker = authenticator()
-    broker.by_key(KEY)
+    broker.recognise_now(Shown(KEY))
     await broker.authenticate([XFCC], "10.1.2.3")
     noon = datetime.fromtimestamp(NOON, UTC)
     new_year = datetime(2027, 1, 1, tzinfo=UTC)
@@ -184,25 +193,40 @@ async def test_a_jwt_is_waited_for_once_and_recognised_at_once_afterwards(
     assert broker.authenticate_now(bearer(token)) is None
     caller = await broker.authenticate(bearer(token), None)
     assert broker.authenticate_now(bearer(token)) == caller
-    assert await broker.by_jwt(token) == caller
+    assert await broker.recognise(Shown(token, kind="client_assertion")) == caller
     assert [status.subject for status in broker.identities("loader")] == [caller.identity.id]
     for wrong in ("", "a b", "\ud800", "x" * 65536):
         with pytest.raises(Unrecognised):
-            await broker.by_jwt(wrong)
+            await broker.recognise(Shown(wrong, kind="subject_token"))
     # A key's place takes keys only, and a token's place tokens only.
     assert (await refusal(broker, [(b"x-api-key", token.encode())])).reason == "unknown-key"
 
 
 async def test_a_key_in_another_protocols_field_is_the_same_key() -> None:
     broker = authenticator()
-    assert broker.by_key(KEY).name == "loader"
+    for shown in (Shown(KEY), Shown(KEY, name="loader", kind="client_secret")):
+        recognised = broker.recognise_now(shown)
+        assert recognised is not None
+        assert recognised.name == "loader"
+        assert await broker.recognise(shown) is recognised
     for wrong in ("", KEY[:-1], "\ud800", "\U0001f511"):
         with pytest.raises(Unrecognised):
-            broker.by_key(wrong)
+            broker.recognise_now(Shown(wrong))
+
+
+@pytest.mark.parametrize("name", ["other", "Loader", "loader ", "", None])
+async def test_a_client_id_that_is_not_the_callers_name_refuses_a_good_secret(
+    name: str | None,
+) -> None:
+    with pytest.raises(Unrecognised) as caught:
+        authenticator().recognise_now(Shown(KEY, name=name, kind="client_secret"))
+    assert (caught.value.reason, caught.value.caller) == ("caller-name", "loader")
 
 
 async def test_the_keys_of_a_configuration_are_those_that_were_generated() -> None:
     """The forms that an example uses: an id without dashes, twenty bytes of secret."""
     key = "dvb_t01reporting_3b48e9f25cfb38da11ac7b561e9bfa847d0ff4bd"
     broker = authenticator(reporting={"identities": [api_key(key)]})
-    assert broker.by_key(key).identity == IdentityRef("api_key", "t01reporting")
+    caller = broker.recognise_now(Shown(key))
+    assert caller is not None
+    assert caller.identity == IdentityRef("api_key", "t01reporting")

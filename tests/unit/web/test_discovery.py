@@ -36,7 +36,9 @@ class Path:
 
 
 def app(path: Path) -> Discovery:
-    return Discovery(public_url=lambda: BROKER, keys=path, visits=path, refusals=path)
+    return Discovery(
+        public_url=lambda: BROKER, keys=path, visits=path, refusals=path, algorithms=("EdDSA",)
+    )
 
 
 async def test_the_brokers_own_document_names_its_endpoints(call: Any) -> None:
@@ -72,7 +74,7 @@ async def test_the_brokers_own_document_names_its_endpoints(call: Any) -> None:
         "response_types_supported": ["none"],
         "response_modes_supported": ["query"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+        "id_token_signing_alg_values_supported": ["RS256", "EdDSA"],
     }
     assert seen.headers["cache-control"] == "public, max-age=300"
     assert path.answered_with == [(200, len(seen.body))]
