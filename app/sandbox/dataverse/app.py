@@ -148,7 +148,7 @@ class DataverseApp:
                 await asyncio.sleep(fault.delay_s)
             answer = self._answer(arrived, user, fault)
         except Failed as failed:
-            answer = fault.answer if fault and fault.answer else failure_answer(failed)
+            answer = fault.answer if fault and fault.answer else _refusal(failed)
         finally:
             if entered and user is not None:
                 self.protection.leave(user.id, self._monotonic() - started)
@@ -194,8 +194,6 @@ class DataverseApp:
 
     def _dressed(self, answer: Answer, arrived: _Arrived, user: User | None) -> Answer:
         """The headers that every answer has, and compression where it is asked for."""
-        if answer.status == 401:
-            return Answer(status=401, headers=answer.headers[2:])
         more: list[tuple[str, str]] = [
             ("REQ_ID", str(uuid4())),
             ("x-ms-service-request-id", arrived.id),
@@ -209,6 +207,13 @@ class DataverseApp:
             body = gzip.compress(body, compresslevel=1, mtime=0)
             more += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
         return Answer(status=answer.status, headers=(*answer.headers, *more), body=body)
+
+
+def _refusal(failed: Failed) -> Answer:
+    """A 401 has no body and no OData headers: it comes from in front of the Web API."""
+    if failed.status == 401:
+        return Answer(status=401, headers=failed.headers)
+    return failure_answer(failed)
 
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:

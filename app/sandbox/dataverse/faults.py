@@ -58,7 +58,9 @@ def answers(status: int, *, retry_after_s: int | None = None, times: int | None 
         ),
         503: ("0x80072323", "The service is unavailable."),
     }.get(status, ("0x80040216", "An unexpected error occurred."))
-    headers: tuple[tuple[str, str], ...] = (("Content-Type", JSON_TYPE), ("OData-Version", "4.0"))
+    headers: tuple[tuple[str, str], ...] = ()
+    if status != 401:
+        headers = (("Content-Type", JSON_TYPE), ("OData-Version", "4.0"))
     if retry_after_s is not None:
         headers = (*headers, ("Retry-After", str(retry_after_s)))
     body = b"" if status == 401 else error_body(code, message)

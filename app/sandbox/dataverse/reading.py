@@ -68,7 +68,8 @@ def represented(
 
 
 def applied(request: Request) -> tuple[tuple[str, str], ...]:
-    named = request.preferences.applied
+    reads = request.method == "GET"
+    named = [a for a in request.preferences.applied if not (reads and a.startswith("return"))]
     return (("Preference-Applied", ",".join(named)),) if named else ()
 
 

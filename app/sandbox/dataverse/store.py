@@ -68,7 +68,7 @@ def _matches(pattern: str, value: str | None) -> int | None:
 class Store:
     """One environment's data. `path=None`: in memory, gone with the object.
 
-    Not for several threads at once: a request runs through without giving way.
+    Threads may share it: a transaction keeps the others out.
     `rights_version` changes whenever something does that a user's rights depend on.
     """
 
@@ -84,7 +84,7 @@ class Store:
         if path is not None:
             self._db.execute("PRAGMA journal_mode = WAL")
         self._depth = 0
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
         self.rights_version = 0
         self._create_tables()
         (version,) = self._db.execute("SELECT version FROM _state").fetchone()
@@ -107,21 +107,24 @@ class Store:
     def all(
         self, sql: str, params: Mapping[str, Any] | Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        return self._db.execute(sql, params).fetchall()
+        with self._lock:
+            return self._db.execute(sql, params).fetchall()
 
     def one(
         self, sql: str, params: Mapping[str, Any] | Sequence[Any] = ()
     ) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._db.execute(sql, params).fetchone()
-        return row
+        with self._lock:
+            row: tuple[Any, ...] | None = self._db.execute(sql, params).fetchone()
+            return row
 
     def row(self, table: Table, row_id: str) -> dict[str, Any] | None:
         """Everything that is stored of one row, by the names of `stored_columns`."""
-        cursor = self._db.execute(
-            f"SELECT * FROM {table.logical} WHERE {table.pk} = ?",  # noqa: S608 - schema's names
-            (row_id,),
-        )
-        found = cursor.fetchone()
+        with self._lock:
+            cursor = self._db.execute(
+                f"SELECT * FROM {table.logical} WHERE {table.pk} = ?",  # noqa: S608 - schema's names
+                (row_id,),
+            )
+            found = cursor.fetchone()
         if found is None:
             return None
         return dict(zip((d[0] for d in cursor.description), found, strict=True))
@@ -152,41 +155,44 @@ class Store:
             steps += 1
             return int(steps > steps_max)
 
-        self._db.set_authorizer(
-            lambda action, first, second, _database, view: (
-                sqlite3.SQLITE_OK if allows(action, first, second, view) else sqlite3.SQLITE_DENY
-            )
-        )
-        self._db.set_progress_handler(stop, 1000)
-        try:
-            cursor = self._db.execute(sql)
-            return cursor.fetchall(), [d[0] for d in cursor.description]
-        finally:
-            self._db.set_authorizer(None)
-            self._db.set_progress_handler(None, 0)
+        def judge(
+            action: int, first: str | None, second: str | None, _: str | None, view: str | None
+        ) -> int:
+            return sqlite3.SQLITE_OK if allows(action, first, second, view) else sqlite3.SQLITE_DENY
+
+        with self._lock:
+            self._db.set_authorizer(judge)
+            self._db.set_progress_handler(stop, 1000)
+            try:
+                cursor = self._db.execute(sql)
+                return cursor.fetchall(), [d[0] for d in cursor.description]
+            finally:
+                self._db.set_authorizer(None)
+                self._db.set_progress_handler(None, 0)
 
     # ------------------------------------------------------------ writing
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing; nests."""
-        name = f"s{self._depth}"
-        version = self._version
-        self._db.execute(f"SAVEPOINT {name}")
-        self._depth += 1
-        try:
-            yield
-        except BaseException:
-            self._db.execute(f"ROLLBACK TO {name}")
-            self._version = version
-            self.rights_version += 1
-            raise
-        else:
-            if self._version != version and self._depth == 1:
-                self._db.execute("UPDATE _state SET version = ?", (self._version,))
-        finally:
-            self._db.execute(f"RELEASE {name}")
-            self._depth -= 1
+        with self._lock:
+            name = f"s{self._depth}"
+            version = self._version
+            self._db.execute(f"SAVEPOINT {name}")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._db.execute(f"ROLLBACK TO {name}")
+                self._version = version
+                self.rights_version += 1
+                raise
+            else:
+                if self._version != version and self._depth == 1:
+                    self._db.execute("UPDATE _state SET version = ?", (self._version,))
+            finally:
+                self._db.execute(f"RELEASE {name}")
+                self._depth -= 1
 
     def insert(self, table: Table, values: Mapping[str, Any]) -> None:
         """Raises `sqlite3.IntegrityError` where the key is taken."""
@@ -240,7 +246,8 @@ class Store:
 
     def execute(self, sql: str, params: Mapping[str, Any] | Sequence[Any] = ()) -> int:
         """For statements of other modules of the sandbox; the rows that were changed."""
-        return self._db.execute(sql, params).rowcount
+        with self._lock:
+            return self._db.execute(sql, params).rowcount
 
     def _next_version(self, stored_in: str) -> int:
         if stored_in in _RIGHTS_LIVE_IN:
