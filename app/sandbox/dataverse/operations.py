@@ -85,6 +85,8 @@ OPERATIONS: dict[str, Signature] = {
         StartDateTime="Edm.DateTimeOffset",
     ),
     "PublishAllXml": _action(),
+    "PublishXml": _action(ParameterXml=_STRING),
+    "CreateEntities": _action(Entities=_ROWS),
     "ExportSolution": _action(
         "mscrm.ExportSolutionResponse", SolutionName=_STRING, Managed="Edm.Boolean"
     ),

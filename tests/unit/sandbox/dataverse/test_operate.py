@@ -120,6 +120,7 @@ async def test_a_project_is_closed(client: httpx2.AsyncClient) -> None:
         ("GET", "RetrieveTotalRecordCount()", 400, "EntityNames"),
         ("GET", "RetrieveTotalRecordCount(EntityNames=['nosuch'])", 400, "'nosuch'"),
         ("POST", "Merge", 501, "the action Merge"),
+        ("POST", "CreateEntities", 501, "the action CreateEntities"),
         ("GET", f"nosuch(1)/{CRM}.X", 404, "'nosuch'"),
         ("POST", f"{CONTACT}/{CRM}.Nosuch", 404, "Nosuch"),
     ],
