@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from app.dataverse.answer import READ_BYTES, UNREAD_HIGH_BYTES
 from app.dataverse.client import UpstreamClient, tls_context
 from app.dataverse.connection import Connection, Patience
 from app.dataverse.failures import ExchangeFailed, FailureCode, Stage, UpstreamBusy
@@ -468,7 +469,7 @@ async def test_500_slow_readers_hold_no_more_than_their_256_kib_each(generous_se
             await anext(answer.chunks())
         await asyncio.sleep(0.5)
         held = [answer._unread_bytes for answer in answers]
-        assert max(held) <= 160 * 1024
+        assert max(held) <= UNREAD_HIGH_BYTES + READ_BYTES
         assert _resident_bytes() - before <= readers * 256 * 1024
         first = 0
         async for chunk in answers[0].chunks():

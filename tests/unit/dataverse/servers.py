@@ -56,7 +56,8 @@ async def raw_server(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
-            writer.transport.abort()
+            if not writer.transport.is_closing():
+                writer.transport.abort()
         await server.wait_closed()
         await asyncio.sleep(0)
         assert not info.errors, info.errors
