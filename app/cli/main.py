@@ -25,7 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 keys = typer.Typer(help="API keys for callers.", no_args_is_help=True)
+policy = typer.Typer(help="What a policy makes of requests.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(policy, name="policy")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 Schemas = Annotated[
@@ -35,6 +37,9 @@ Schemas = Annotated[
         metavar="[ENVIRONMENT=]FILE",
         help="A saved $metadata that stands in for a live schema.",
     ),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="PATH", help="[BROKER_CONFIG]", exists=True)
 ]
 
 
@@ -151,6 +156,25 @@ def keys_new(
         from app.cli.keys import new_key
 
         new_key(caller, expires=expires, as_json=as_json)
+
+
+@policy.command("test")
+def policy_test(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Cases, one a line.", exists=True)
+    ],
+    *,
+    config: Config = None,
+    schema: Schemas = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play policy cases and say which do not come out as they say. Nothing is sent."""
+    named = schema_files(schema)
+    with answering(as_json=as_json):
+        from app.cli.casework import run_cases
+
+        found = config or _configured()
+        end(run_cases(files, config=found, schemas=named, as_json=as_json))
 
 
 @app.command()
