@@ -38,6 +38,7 @@ from app.path.carrying import Carrier
 from app.path.giving import Giver
 from app.path.judging import Judge
 from app.path.keyring import Keyring, new_key, read_keyring
+from app.path.memory import Memory
 from app.path.recording import Recording
 from app.path.world import World
 from app.telemetry.metrics import Metrics
@@ -75,6 +76,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SIGNING_KEY = "signing-key.pem"
+
+TARGETS_REMEMBERED = 2048
+"""As they are recorded; one has 32 KiB at most, and most have a hundred bytes."""
 
 
 def program_version() -> str:
@@ -391,10 +395,13 @@ class _Shelf:
 class _Surroundings:
     settings: Settings
     ids: RecordIds
+    targets: Memory[tuple[frozenset[str], bytes], str]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.ids = RecordIds()
+        # The names stand for the schema: a new one has others, or the same answers.
+        self.targets = Memory(TARGETS_REMEMBERED)
 
     def new_id(self, now: datetime) -> str:
         return self.ids.next(now)
@@ -412,8 +419,12 @@ class _Surroundings:
         return None
 
     def target(self, place: Place | None, target: bytes) -> str | None:
-        known = place.knows if place is not None else lambda _name: False
-        return recorded_target(target.decode("latin-1"), known)
+        names = frozenset[str]() if place is None else place.names
+        known = self.targets.get((names, target))
+        if known is None:
+            known = recorded_target(target.decode("latin-1"), names.__contains__)
+            self.targets.put((names, target), known)
+        return known
 
 
 @dataclass(frozen=True, slots=True)

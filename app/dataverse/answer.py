@@ -71,6 +71,17 @@ class Answer:
         """Whether all of `chunks()` is here, so that it will not wait."""
         return self._ended
 
+    def arrived(self) -> bytes | None:
+        """What is left of the body, taken at once; None where some of it is still to come."""
+        if not self._ended:
+            return None
+        pieces = self._pieces
+        if len(pieces) == 1:
+            return pieces.popleft()
+        whole = b"".join(pieces)
+        pieces.clear()
+        return whole
+
     def chunks(self) -> AsyncIterator[bytes]:
         return self
 

@@ -80,9 +80,9 @@ class LinkRewriter:
         self._carry = data[held:]
         return self._taken(data, held)
 
-    def finish(self) -> bytes:
-        """What was held back. The rewriter is used up then."""
-        data, self._carry = self._carry, b""
+    def finish(self, last: bytes = b"") -> bytes:
+        """What was held back, and `last` behind it. The rewriter is used up then."""
+        data, self._carry = self._carry + last, b""
         if self._scan(data, final=True) is not None:
             raise _malformed("an end in the middle of a link")
         return self._taken(data, len(data))

@@ -44,6 +44,13 @@ class UpstreamAnswer(Protocol):
         """
         ...
 
+    def arrived(self) -> bytes | None:
+        """What is left of the body, taken at once; None where some of it is still to come.
+
+        Where the body broke off this is None too, and `chunks` tells.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Give the connection back, or cut it where the body was not read to its end."""
         ...

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from app.audit.record import Part, TableAccess, table_accesses
 from app.audit.target import recorded_target
 from app.errors import NotGranted
@@ -14,6 +12,7 @@ from app.odata.demands import Unknown
 from app.odata.read import Bounds, RequestReader
 from app.odata.seals import Sealer, SealKey
 from app.odata.write import Outgoing, Sending, write, write_reading_target
+from app.path.memory import Memory
 from app.policy.compiling import PAGE_SIZE_DEFAULT
 from app.policy.decide import decide
 from app.policy.decision import Allow, Refuse
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 REMEMBERED = 4096
-"""Decisions about requests without a body; the least recently used go first."""
+"""Decisions about requests without a body; those that nobody asked for lately go first."""
 
 _NEVER_JUDGED = frozenset(
     {
@@ -108,11 +107,12 @@ class Judge:
     """Pure but for its memory, which only saves work: the same request, the same answer."""
 
     def __init__(self, seal_keys: Callable[[], tuple[SealKey, ...]]) -> None:
-        self._seal_keys = seal_keys
-        self._remembered: LRUCache[object, Judged] = LRUCache(REMEMBERED)
+        # Derived once: what a derivation costs is a good part of what a request may.
+        self._seal_keys = seal_keys()
+        self._remembered: Memory[object, Judged] = Memory(REMEMBERED)
 
     def sealer(self, grant: Grant) -> Sealer:
-        return Sealer(self._seal_keys(), grant.caller, grant.environment, grant.applications)
+        return Sealer(self._seal_keys, grant.caller, grant.environment, grant.applications)
 
     def remembered(
         self, grant: Grant, bases: Bases, method: str, target: bytes, headers: Pairs
@@ -122,7 +122,7 @@ class Judge:
         return key, self._remembered.get(key)
 
     def remember(self, key: object, judged: Judged) -> None:
-        self._remembered[key] = judged
+        self._remembered.put(key, judged)
 
     def head(self, grant: Grant, bases: Bases, method: str, target: bytes, headers: Pairs) -> Head:
         """Raises `Unreadable`."""

@@ -344,3 +344,11 @@ def test_noise_is_passed_on_or_refused_but_never_cut_differently(data: bytes, at
             return None
 
     assert outcome(noise) == outcome(noise[:at], noise[at:])
+
+
+def test_the_last_chunk_may_come_with_the_end() -> None:
+    data = b'{"@odata.context":"%s/api/data/v9.2/$metadata#accounts","value":[]}' % HERE.encode()
+    for at in range(len(data) + 1):
+        rewriter = LinkRewriter(BASES, Seals())
+
+        assert rewriter.feed(data[:at]) + rewriter.finish(data[at:]) == rewritten(data)
