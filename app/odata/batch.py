@@ -1,44 +1,27 @@
-"""`$batch`: multipart/mixed taken apart, each part read as a request of its own.
-
-Clients write it sloppily: bare LF, extra blank lines, no last line break, spaces in URLs. What
-is unclear in a way that matters (where a part ends, which URL it means) is refused.
-"""
+"""`$batch`: each part read as a request of its own, and judged like one."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import Unreadable
 from app.odata import media
+from app.odata.multipart import HttpRequest, MimePart, read_http, split
 from app.odata.place import Kind
 from app.odata.query import EMPTY
-from app.odata.reading import Batch, BodyMode, ChangeSet, Part, Reading
+from app.odata.reading import Batch, ChangeSet, Part, Reading
 from app.odata.rows import Context, Named
 
 if TYPE_CHECKING:
     from app.odata.read import Head
 
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}):[ \t]*([^\r\n]*?)[ \t]*")
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) +(\S(?:[^\r\n]*\S)?) +HTTP/1\.1[ \t]*")
 _CONTENT_ID = re.compile(r"[0-9]{1,9}")
-_LINE = re.compile(rb"[^\n]*\n?")
-
-
-@dataclass(frozen=True, slots=True)
-class _Mime:
-    """A body part: its headers, and what follows the blank line."""
-
-    headers: dict[str, str]
-    content: bytes
 
 
 def read_batch(head: Head, body: bytes) -> Reading:
     """Raises `Unreadable`, naming the part that cannot be read."""
-    content_type = head.headers.content_type
-    boundary = media.boundary(content_type)
+    boundary = media.boundary(head.headers.content_type)
     if boundary is None:
         raise Unreadable(
             "unsupported-media-type",
@@ -49,6 +32,7 @@ def read_batch(head: Head, body: bytes) -> Reading:
     if head.method != "POST":
         raise Unreadable("method-not-allowed", "$batch is a POST")
     batch = _Parts(head).batch(body, boundary)
+    parts = batch.parts()
     return Reading(
         method="POST",
         path=head.path,
@@ -57,9 +41,20 @@ def read_batch(head: Head, body: bytes) -> Reading:
         body=batch,
         returns=None,
         accesses=(),
-        writes=any(p.reading.writes for p in batch.parts()),
-        kind=str(Kind.BATCH),
+        sealed_by=_sealed_by(parts),
+        writes=any(p.reading.writes for p in parts),
+        kind=Kind.BATCH.value,
     )
+
+
+def _sealed_by(parts: tuple[Part, ...]) -> str | None:
+    """The application that its continuations belong to: a batch is sent as one."""
+    applications = {p.reading.sealed_by for p in parts} - {None}
+    if len(applications) > 1:
+        raise Unreadable(
+            "unsealed-continuation", "the batch continues what two applications began: send two"
+        )
+    return applications.pop() if applications else None
 
 
 class _Parts:
@@ -70,9 +65,9 @@ class _Parts:
 
     def batch(self, body: bytes, boundary: str) -> Batch:
         items: list[Part | ChangeSet] = []
-        for mime in _split(body, boundary):
+        for mime in split(body, boundary):
             inner = mime.headers.get("content-type", "")
-            if inner.lower().startswith("multipart/"):
+            if inner[:10].lower() == "multipart/":
                 items.append(self._change_set(mime, inner, boundary))
             else:
                 items.append(self._part(mime, None))
@@ -80,17 +75,18 @@ class _Parts:
             raise Unreadable("bad-batch", "the batch has no part")
         return Batch(tuple(items))
 
-    def _change_set(self, mime: _Mime, content_type: str, outer: str) -> ChangeSet:
+    def _change_set(self, mime: MimePart, content_type: str, outer: str) -> ChangeSet:
         boundary = media.boundary(content_type)
         if boundary is None or boundary == outer:
             raise Unreadable("bad-batch", "a change set needs a boundary of its own")
         content: dict[str, Named] = {}
-        parts = tuple(self._part(m, content) for m in _split(mime.content, boundary))
+        parts = tuple([self._part(m, content) for m in split(mime.content, boundary)])
         if not parts:
             raise Unreadable("bad-batch", "a change set has no part")
         return ChangeSet(parts)
 
-    def _part(self, mime: _Mime, content: dict[str, Named] | None) -> Part:
+    def _part(self, mime: MimePart, content: dict[str, Named] | None) -> Part:
+        """`content` are the rows that earlier parts of the change set name; None outside one."""
         self._number += 1
         number = self._number
         limit = self._head.reader.bounds.batch_parts
@@ -103,36 +99,36 @@ class _Parts:
                 error.code, f"part {number}: {error.detail}", extra={**error.extra, "part": number}
             ) from error
 
-    def _request(self, mime: _Mime, content: dict[str, Named] | None, number: int) -> Part:
+    def _request(self, mime: MimePart, content: dict[str, Named] | None, number: int) -> Part:
         media_type = mime.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/http":
             raise Unreadable("bad-batch", "a part is application/http or a change set")
         if mime.headers.get("content-transfer-encoding", "binary").lower() != "binary":
             raise Unreadable("bad-batch", "a part's Content-Transfer-Encoding is binary")
-        method, url, headers, body = _http(mime.content)
-        content_id = self._content_id(mime, headers)
-        if content is not None and method == "GET":
+        request = read_http(mime.content)
+        content_id = self._content_id(mime, request)
+        if content is not None and request.method == "GET":
             raise Unreadable("bad-batch", "a change set holds writes; move the GET out of it")
         context = Context(self._head.context.bases, {} if content is None else content)
-        target = self._target(url)
-        head = self._head.reader.head(method, target, headers, context=context)
-        if head.body_mode is BodyMode.STREAM:
-            raise Unreadable("bad-batch", "a file is not sent inside a batch")
-        reading = head.finish(body or None)
+        head = self._head.reader.head(
+            request.method, self._target(request.url), request.headers, context=context
+        )
+        reading = head.finish(request.body or None)
         if content is not None and content_id is not None:
             named = _named(head)
             if named is not None:
                 content[content_id] = named
         return Part(number, reading, content_id)
 
-    def _content_id(self, mime: _Mime, headers: list[tuple[bytes, bytes]]) -> str | None:
-        found = {v.decode("latin-1") for n, v in headers if n.lower() == b"content-id"}
+    def _content_id(self, mime: MimePart, request: HttpRequest) -> str | None:
+        """Clients write it among the part's own headers or among the request's."""
+        found = [v.decode("latin-1") for n, v in request.headers if n.lower() == b"content-id"]
         if "content-id" in mime.headers:
-            found.add(mime.headers["content-id"])
+            found.append(mime.headers["content-id"])
         if not found:
             return None
-        content_id = found.pop()
-        if found or _CONTENT_ID.fullmatch(content_id) is None:
+        content_id = found[0]
+        if len(set(found)) > 1 or _CONTENT_ID.fullmatch(content_id) is None:
             raise Unreadable("bad-batch", "a Content-ID is a number, and stands once")
         if content_id in self._ids:
             raise Unreadable("bad-batch", "a Content-ID stands twice in the batch")
@@ -147,6 +143,7 @@ class _Parts:
 
 
 def _named(head: Head) -> Named | None:
+    """What a Content-ID names: the row that the part makes or changes."""
     place = head.place
     if place.scope is None or place.steps:
         return None
@@ -155,61 +152,3 @@ def _named(head: Head) -> Named | None:
     if place.kind is Kind.ROW and head.method == "PATCH":
         return Named(place.scope.sets[0], created=place.created)
     return None
-
-
-def _split(body: bytes, boundary: str) -> list[_Mime]:
-    """The body parts between delimiter lines. The closing one must be there."""
-    delimiter = re.compile(
-        rb"^--" + re.escape(boundary.encode("latin-1")) + rb"(--)?[ \t]*\r?$", re.MULTILINE
-    )
-    marks = list(delimiter.finditer(body))
-    if not marks or body[: marks[0].start()].strip():
-        raise Unreadable("bad-batch", "the body does not begin with its boundary")
-    if marks[-1].group(1) is None or any(m.group(1) for m in marks[:-1]):
-        raise Unreadable("bad-batch", "the body does not end with its closing boundary")
-    if body[marks[-1].end() :].strip():
-        raise Unreadable("bad-batch", "something stands behind the closing boundary")
-    return [_mime(body[a.end() : b.start()]) for a, b in itertools.pairwise(marks)]
-
-
-def _mime(raw: bytes) -> _Mime:
-    headers, rest = _headers(raw.removeprefix(b"\r").removeprefix(b"\n"), eager=False)
-    found: dict[str, str] = {}
-    for name, value in headers:
-        lower = name.decode("ascii").lower()
-        if lower in found:
-            raise Unreadable("bad-batch", "a part names a header twice")
-        found[lower] = value.decode("latin-1")
-    return _Mime(found, rest)
-
-
-def _headers(raw: bytes, *, eager: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Header lines up to the blank line (or, `eager`, to the end), and what follows it."""
-    headers: list[tuple[bytes, bytes]] = []
-    at = 0
-    while at < len(raw):
-        match = _LINE.match(raw, at)
-        assert match is not None
-        line = match.group().rstrip(b"\r\n")
-        at = match.end()
-        if not line:
-            return headers, raw[at:]
-        header = _HEADER.fullmatch(line)
-        if header is None or b"\r" in line:
-            raise Unreadable("bad-batch", "a part has a line that is no header")
-        headers.append((header.group(1), header.group(2)))
-    if not eager:
-        raise Unreadable("bad-batch", "a part has no blank line behind its headers")
-    return headers, b""
-
-
-def _http(raw: bytes) -> tuple[str, bytes, list[tuple[bytes, bytes]], bytes]:
-    """Request line, headers and body of a part."""
-    source = raw.lstrip(b"\r\n")
-    match = _LINE.match(source)
-    assert match is not None
-    request = _REQUEST_LINE.fullmatch(match.group().rstrip(b"\r\n"))
-    if request is None:
-        raise Unreadable("bad-batch", "its request line is not METHOD URL HTTP/1.1")
-    headers, body = _headers(source[match.end() :], eager=True)
-    return request.group(1).decode("ascii"), request.group(2), headers, body.strip(b"\r\n \t")

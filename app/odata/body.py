@@ -10,19 +10,23 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from app.errors import Unreadable
 from app.odata.access import Operation
+from app.odata.calls import redirected_body, redirected_references
 from app.odata.demands import Association, Unknown
+from app.odata.headers import is_guid
+from app.odata.joining import OWNER, join
 from app.odata.json_text import Json, Number
 from app.odata.links import read_reference
 from app.odata.resolve import Scope
-from app.odata.rows import Context, key_columns, referenced
-from app.odata.segments import Key
-from app.odata.tree import Literal
+from app.odata.rows import Context, referenced
 from app.schema.model import NAMESPACE
 
 if TYPE_CHECKING:
     from app.odata.resolve import Resolver
+    from app.odata.segments import Key
     from app.schema.model import Navigation, Table
 
 _ECHOED = frozenset(
@@ -32,22 +36,24 @@ _ECHOED = frozenset(
     }
 )  # fmt: skip
 _ECHOED_OF_PROPERTY = re.compile(
-    r"[A-Za-z_]\w*@(?:OData\.Community\.Display\.V1\.FormattedValue"
+    r"[A-Za-z_]\w*+@(?:OData\.Community\.Display\.V1\.FormattedValue"
     r"|Microsoft\.Dynamics\.CRM\.(?:associatednavigationproperty|lookuplogicalname)"
     r"|odata\.(?:type|navigationLink|associationLink|nextLink|count|context|etag|media\w+))",
     re.ASCII,
 )
 _LOOKUP_VALUE = re.compile(r"_\w+_value", re.ASCII)
-_TYPE = re.compile(rf"#?{re.escape(NAMESPACE)}\.([A-Za-z_]\w*)", re.ASCII)
+_TYPE = re.compile(rf"#?{re.escape(NAMESPACE)}\.([A-Za-z_]\w*+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One row as a body writes it. Members keep their order; nested rows are records too."""
 
     entity_set: str
     creates: bool
     members: tuple[tuple[str, Any], ...]
+
+    def __repr__(self) -> str:
+        return f"Record({self.entity_set!r}, {len(self.members)} members)"
 
     def json(self) -> dict[str, Json]:
         return {name: _plain(value) for name, value in self.members}
@@ -62,14 +68,21 @@ def _plain(value: Any) -> Json:
     return plain
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Open:
     """A row while its members are read. `written` are columns of its own table."""
 
     scope: Scope
     operations: tuple[Operation, ...]
+    key: Key | None
+    keep: tuple[str, ...]
     written: set[str]
     members: list[tuple[str, Any]]
+
+    @property
+    def made(self) -> bool:
+        """Whether it is new for certain: an upsert may find it there."""
+        return Operation.UPDATE not in self.operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +112,53 @@ class Writer:
         `lookup`: the column that nesting sets; `keep`: annotations that the message needs.
         """
         if not isinstance(body, dict):
-            raise Unreadable("bad-body", "the body is not an object")
-        row = _Open(scope, operations, set() if lookup is None else {lookup}, [])
+            raise Unreadable("bad-body", "a row is written as an object")
         if typed and "@odata.type" not in body:
             raise Unreadable("bad-body", f"every item needs the @odata.type of {scope.table.name}")
+        written = set() if lookup is None else {lookup}
+        row = _Open(scope, operations, key, keep, written, [])
         for name, value in body.items():
             if "@" in name:
-                self._annotation(name, value, row, keep)
+                self._annotation(name, value, row)
             else:
-                self._member(name, value, row, key)
-        if "ownerid" in row.written:
+                row.members.append((name, self._member(name, value, row)))
+        if OWNER in row.written:
             self.resolver.found.use(scope.sets, Operation.ASSIGN)
         record = Record(scope.sets[0], Operation.CREATE in operations, tuple(row.members))
         return record, frozenset(row.written)
 
-    def _member(self, name: str, value: Json, row: _Open, key: Key | None) -> None:
+    def _member(self, name: str, value: Json, row: _Open) -> Any:
         table = row.scope.table
-        known = table.properties.get(name)
-        if _LOOKUP_VALUE.fullmatch(name):
+        if name[:1] == "_" and _LOOKUP_VALUE.fullmatch(name):
             raise Unreadable(
                 "bad-body", f"{_shown(name)} cannot be written: use its navigation property"
             )
+        known = table.properties.get(name)
         if known is None:
             navigation = table.navigations.get(name)
             if navigation is None:
-                self._unknown(name, row)
-                row.members.append((name, value))
-            else:
-                row.members.append((name, self._nested(navigation, value, row)))
-            return
+                return self._unknown(name, value, row)
+            return self._nested(navigation, value, row)
         if not is_scalar(value):
             raise Unreadable("bad-body", f"{name} takes a single value")
-        if known.column in table.key_columns:
-            if key is not None and not _same_id(key, value):
-                raise Unreadable("bad-body", f"{name} is not the id of the row addressed")
-        else:
+        if known.column not in table.key_columns:
             row.written.add(known.column)
-        row.members.append((name, value))
+        elif row.key is not None and not _same_id(row.key, value, table):
+            raise Unreadable("bad-body", f"{name} is not the id of the row addressed")
+        return value
 
-    def _unknown(self, name: str, row: _Open) -> None:
+    def _unknown(self, name: str, value: Json, row: _Open) -> Json:
         for table in row.scope.sets:
             for operation in row.operations:
                 self.resolver.found.demand(Unknown(name, table, operation))
+        return redirected_body(value, self.context.bases)
 
-    def _annotation(self, name: str, value: Json, row: _Open, keep: tuple[str, ...]) -> None:
+    def _annotation(self, name: str, value: Json, row: _Open) -> None:
         owner, _, term = name.partition("@")
         if name == "@odata.type":
             require_type(value, row.scope.table)
             row.members.append((name, value))
-        elif name in keep:
+        elif name in row.keep:
             row.members.append((name, value))
         elif term == "odata.bind" and owner:
             row.members.append((name, self._bind(owner, value, row)))
@@ -160,8 +171,8 @@ class Writer:
         navigation = row.scope.table.navigations.get(owner)
         target = None if navigation is None else self._target(navigation)
         if navigation is None or target is None:
-            self._unknown(owner, row)
-            return None
+            self._unknown(owner, None, row)
+            return redirected_references(value, self.context.bases)
         if navigation.collection:
             if not isinstance(value, list):
                 raise Unreadable("bad-body", f"{owner}@odata.bind takes a list of references")
@@ -178,16 +189,14 @@ class Writer:
         if found is not None:
             sets, made = found
             join(
-                self.resolver,
+                self.resolver.found,
                 navigation,
                 near=row.scope.sets,
                 far=sets,
+                near_made=row.made,
                 far_made=made,
-                near_made=Operation.UPDATE not in row.operations,
             )
-        if reference.content_id is not None:
-            return value
-        return f"/{reference.relative()}"
+        return value if reference.content_id is not None else f"/{reference.relative()}"
 
     def _target(self, navigation: Navigation) -> Scope | None:
         sets = self.resolver.schema.sets_of(navigation.target)
@@ -201,15 +210,14 @@ class Writer:
         """A deep insert: rows of another table made along with this one."""
         target = self._target(navigation)
         if target is None:
-            self._unknown(navigation.name, row)
-            return value
+            return self._unknown(navigation.name, value, row)
         if not navigation.collection:
             assert navigation.column is not None
             row.written.add(navigation.column)
             return None if value is None else self._insert(value, target, None)
         if not isinstance(value, list):
             raise Unreadable("bad-body", f"{navigation.name} takes a list of rows")
-        if Operation.UPDATE in row.operations:
+        if not row.made:
             self.resolver.found.use(row.scope.sets, Operation.APPEND_TO)
         if navigation.many_to_many:
             self.resolver.found.demand(Association((row.scope.sets[0], target.sets[0])))
@@ -225,33 +233,6 @@ class Writer:
         return record
 
 
-def join(
-    resolver: Resolver,
-    navigation: Navigation,
-    *,
-    near: tuple[str, ...],
-    far: tuple[str, ...],
-    near_made: bool,
-    far_made: bool,
-) -> None:
-    """The accesses of joining rows, beside the near row's own lookup column.
-
-    A row that the same request makes needs no append_to: creating it stands for that.
-    """
-    use = resolver.found.use
-    if navigation.collection and navigation.column is not None:
-        # The far rows hold the lookup, and it will point at the near one.
-        use(far, Operation.UPDATE, navigation.column)
-        if navigation.column == "ownerid":
-            use(far, Operation.ASSIGN)
-    elif not far_made:
-        use(far, Operation.APPEND_TO)
-    if navigation.collection and not near_made:
-        use(near, Operation.APPEND_TO)
-    if navigation.many_to_many:
-        resolver.found.demand(Association((near[0], far[0])))
-
-
 def _shown(name: str) -> str:
     return name if len(name) <= 80 else name[:80] + "…"
 
@@ -262,31 +243,10 @@ def require_type(value: Json, table: Table) -> None:
         raise Unreadable("bad-body", f"@odata.type must be that of {table.name}")
 
 
-def _same_id(key: Key, value: Json) -> bool:
-    return isinstance(value, str) and key.guid is not None and key.guid == value.lower()
-
-
-def item_key(record: Json, scope: Scope, resolver: Resolver, context: Context) -> Key | None:
-    """The row that an item of a bulk message means, by `@odata.id`, or by its primary key.
-
-    None: by columns of an alternate key that stand among the others.
-    """
-    assert isinstance(record, dict)
-    link = record.get("@odata.id")
-    if link is not None:
-        if not isinstance(link, str):
-            raise Unreadable("bad-body", "@odata.id is a reference")
-        reference = read_reference(link, context.bases)
-        if reference.key is None or reference.entity_set not in scope.sets:
-            raise Unreadable("bad-body", "@odata.id leads to another table than the items'")
-        key_columns(resolver, scope, reference.key)
-        return reference.key
-    primary = record.get(scope.table.primary_key)
-    if primary is None:
-        return None
-    if not isinstance(primary, str) or Key(((None, Literal(primary or "-")),)).guid is None:
-        raise Unreadable("bad-body", f"{scope.table.primary_key} is a GUID")
-    return Key(((None, Literal(primary)),))
+def _same_id(key: Key, value: Json, table: Table) -> bool:
+    if not isinstance(value, str) or not is_guid(value):
+        return False
+    return key.id_in(table.primary_key) == value.lower()
 
 
 def is_scalar(value: Json) -> bool:

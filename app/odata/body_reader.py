@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.errors import Unreadable
 from app.odata import calls
 from app.odata.access import Access, Operation
-from app.odata.body import Record, Writer, is_scalar, item_key, join
+from app.odata.body import Record, Writer, is_scalar
+from app.odata.bulk import BULK, read_targets
 from app.odata.definitions import SCHEMA_ACTIONS
-from app.odata.demands import (
-    Association,
-    Call,
-    SchemaWrite,
-    Unfilterable,
-    Unknown,
-)
-from app.odata.gets import only
-from app.odata.json_text import Json, read_json
-from app.odata.links import Reference, read_reference
+from app.odata.demands import Call, SchemaWrite, Unfilterable, Unknown
+from app.odata.json_text import Json, read_json_body
 from app.odata.media import is_json
+from app.odata.options import only
 from app.odata.place import Kind
-from app.odata.reading import Parameters, Precondition, Reading, Rows, Stream, Targets, Value
-from app.odata.rows import address, key_columns, referenced
+from app.odata.reading import Parameters, Precondition, Reading, Rows, Stream, Value
+from app.odata.reference_writes import read_reference_write
+from app.odata.row_queries import resolve_rows
+from app.odata.rows import address, key_columns
 
 if TYPE_CHECKING:
     from app.odata.read import Head
@@ -31,6 +26,8 @@ if TYPE_CHECKING:
     from app.odata.resolve import Scope
 
 _NONE: frozenset[str] = frozenset()
+_UPSERT = (Operation.UPDATE, Operation.CREATE)
+_OPERATIONS = {Precondition.EXISTS: (Operation.UPDATE,), Precondition.ABSENT: (Operation.CREATE,)}
 
 
 class BodyReader:
@@ -42,6 +39,7 @@ class BodyReader:
         self._resolver = head.resolver
         self._found = head.resolver.found
         self._query = head.query
+        self._writer = Writer(head.resolver, head.context)
         self._returns: Rows | None = None
         self._if_updated: tuple[Access, ...] = ()
         self._if_created: tuple[Access, ...] = ()
@@ -69,7 +67,7 @@ class BodyReader:
             seal=head.seal,
             writes=True,
             file=isinstance(written, Stream),
-            kind=str(place.kind),
+            kind=place.kind.value,
         )
 
     def _written(self, body: bytes | None) -> Body:
@@ -80,12 +78,13 @@ class BodyReader:
             raise Unreadable("method-not-allowed", "$batch is a POST")
         if kind is Kind.DEFINITIONS:
             self._found.demand(SchemaWrite())
-            return Parameters(self._json(body, required=False))
+            return self._parameters(body)
         if kind is Kind.UNKNOWN:
-            self._resolver.rows(None, self._query, collection=True)
-            return Parameters(self._json(body, required=False))
+            resolve_rows(self._resolver, None, self._query, collection=True)
+            return self._parameters(body)
         if kind is Kind.REFERENCE:
-            return self._reference(body)
+            reference, self._query = read_reference_write(self._head, body)
+            return reference
         if kind is Kind.COLUMN:
             return self._column(body)
         if kind is Kind.CALL:
@@ -99,50 +98,41 @@ class BodyReader:
             return None
         raise Unreadable("method-not-allowed", f"{method} is not read on a {kind}")
 
-    def _json(self, body: bytes | None, *, required: bool = True) -> Json:
-        if not body:
-            if required:
-                raise Unreadable("bad-json", "the request needs a JSON body")
-            return None
-        if not is_json(self._head.headers.content_type):
-            raise Unreadable(
-                "unsupported-media-type", "a body is application/json in UTF-8: say so"
-            )
-        return read_json(body)
+    def _json(self, body: bytes | None) -> Json:
+        return read_json_body(body, self._head.headers.content_type)
 
-    def _writer(self) -> Writer:
-        return Writer(self._resolver, self._head.context)
+    def _parameters(self, body: bytes | None) -> Parameters:
+        """A body whose reach is not read, perhaps none; its references lead to Dataverse."""
+        if not body:
+            return Parameters(None)
+        return Parameters(calls.redirected_body(self._json(body), self._head.context.bases))
 
     # ---------------------------------------------------------------- rows
 
     def _create(self, body: bytes | None) -> Record:
         scope = self._one_table()
         only(self._query, frozenset({"select", "expand"}), "is not read on a create")
-        record, columns = self._writer().record(self._json(body), scope, (Operation.CREATE,))
+        record, columns = self._writer.record(self._json(body), scope, (Operation.CREATE,))
         self._found.use(scope.sets, Operation.CREATE, *columns)
         self._representation(scope)
         return record
 
     def _patch(self, body: bytes | None) -> Record:
-        head, place = self._head, self._place
+        precondition, key = self._head.precondition, self._place.key
         scope = self._one_table()
         only(self._query, frozenset({"select"}), "is not read on an update")
-        operations = {
-            Precondition.EXISTS: (Operation.UPDATE,),
-            Precondition.ABSENT: (Operation.CREATE,),
-        }.get(head.precondition, (Operation.UPDATE, Operation.CREATE))
-        record, columns = self._writer().record(self._json(body), scope, operations, key=place.key)
+        operations = _OPERATIONS.get(precondition, _UPSERT)
+        record, columns = self._writer.record(self._json(body), scope, operations, key=key)
         # Whoever creates by an alternate key writes its columns.
-        named = () if place.key is None else key_columns(self._resolver, scope, place.key)
+        named = () if key is None else key_columns(self._resolver, scope, key)
         table = scope.sets[0]
-        updated = Access(table, Operation.UPDATE, columns)
-        created = Access(table, Operation.CREATE, columns | frozenset(named))
-        if head.precondition is Precondition.OPEN:
-            self._if_updated, self._if_created = (updated,), (created,)
-        elif head.precondition is Precondition.EXISTS:
-            self._found.use((table,), Operation.UPDATE, *columns)
+        if precondition is Precondition.OPEN:
+            self._if_updated = (Access(table, Operation.UPDATE, columns),)
+            self._if_created = (Access(table, Operation.CREATE, columns | frozenset(named)),)
+        elif precondition is Precondition.EXISTS:
+            self._found.use(scope.sets, Operation.UPDATE, *columns)
         else:
-            self._found.use((table,), Operation.CREATE, *columns, *named)
+            self._found.use(scope.sets, Operation.CREATE, *columns, *named)
             self._found.demand(Unfilterable(table, "upsert"))
         self._changed(scope)
         self._representation(scope)
@@ -171,18 +161,19 @@ class BodyReader:
     def _representation(self, scope: Scope) -> None:
         wanted = self._head.headers.returns_representation
         if wanted or self._query.select is not None or self._query.expand:
-            self._resolver.rows(scope, self._query, collection=False)
+            resolve_rows(self._resolver, scope, self._query, collection=False)
             self._returns = Rows(scope.table.name, scope.sets, collection=False)
 
     # ------------------------------------------------------------- columns
 
     def _column(self, body: bytes | None) -> Body:
+        """`PUT` and `DELETE` of one column; files and images take `PATCH`, too, as bytes."""
         place, method = self._place, self._head.method
         scope = self._one_table()
         column = place.column
         assert column is not None
-        if method == "POST":
-            raise Unreadable("method-not-allowed", "a column is written with PUT or PATCH")
+        if method == "POST" or (method == "PATCH" and not column.may_be_file):
+            raise Unreadable("method-not-allowed", "a column is written with PUT")
         if column.is_lookup:
             raise Unreadable(
                 "bad-path", f"{column.name} cannot be written: use its navigation property"
@@ -195,93 +186,23 @@ class BodyReader:
             only(self._query, _NONE, "is not read on a delete")
             return None
         only(self._query, frozenset({"plain"}), "is not read on a column")
-        for name, _ in self._query.plain:
-            if name not in {"x-ms-file-name", "sessiontoken"}:
+        for name, value in self._query.plain:
+            named = name in {"x-ms-file-name", "sessiontoken"} or (name, value) == ("size", "full")
+            if not named or not column.may_be_file:
                 raise Unreadable("unknown-option", f"the option {name} is not read here")
-        if method == "PUT" and is_json(self._head.headers.content_type):
-            value = self._json(body)
-            if not isinstance(value, dict) or not value.keys() <= {"value", "@odata.context"}:
-                raise Unreadable("bad-body", 'a column is written as {"value": …}')
-            if "value" not in value or not is_scalar(value["value"]):
-                raise Unreadable("bad-body", 'a column is written as {"value": …}')
-            return Value(value["value"])
+        if not column.may_be_file or (method == "PUT" and is_json(self._head.headers.content_type)):
+            return self._value(self._json(body))
         return Stream()
 
-    # ---------------------------------------------------------- references
-
-    def _reference(self, body: bytes | None) -> Reference | None:
-        place, method = self._place, self._head.method
-        source, target, navigation = place.source, place.scope, place.navigation
-        assert source is not None
-        assert target is not None
-        assert navigation is not None
-        single = not navigation.collection
-        if method not in {"DELETE", "PUT" if single else "POST"}:
-            raise Unreadable(
-                "method-not-allowed", f"{navigation.name}/$ref takes {'PUT' if single else 'POST'}"
-            )
-        if place.source_key is not None:
-            address(self._resolver, source, place.source_key, writes=single)
-        if single:
-            assert navigation.column is not None
-            self._found.use(source.sets, Operation.UPDATE, navigation.column)
-            if navigation.column == "ownerid":
-                self._found.use(source.sets, Operation.ASSIGN)
-        if method == "DELETE":
-            self._dissociate(target)
-            return None
-        only(self._query, _NONE, "is not read on a reference")
-        if place.key is not None:
-            raise Unreadable("bad-path", "a row is added by its @odata.id, not by a key")
-        value = self._json(body)
-        if not isinstance(value, dict) or not value.keys() <= {"@odata.id", "@odata.context"}:
-            raise Unreadable("bad-body", 'a reference is written as {"@odata.id": …}')
-        link = value.get("@odata.id")
-        if not isinstance(link, str):
-            raise Unreadable("bad-body", 'a reference is written as {"@odata.id": …}')
-        reference = read_reference(link, self._head.context.bases)
-        found = referenced(self._resolver, self._head.context, reference, target)
-        if found is not None:
-            sets, made = found
-            join(
-                self._resolver,
-                navigation,
-                near=source.sets,
-                far=sets,
-                far_made=made,
-                near_made=place.created,
-            )
-        return reference
-
-    def _dissociate(self, target: Scope) -> None:
-        place, navigation, query = self._place, self._place.navigation, self._query
-        source = place.source
-        assert navigation is not None
-        assert source is not None
-        if not navigation.collection:
-            only(query, _NONE, "is not read on a single reference")
-            return
-        only(query, frozenset({"reference"}), "is not read on a reference")
-        far = target.sets
-        if (query.reference is None) == (place.key is None):
-            raise Unreadable("bad-path", "name the row to take out: by its key, or by $id")
-        if place.key is not None:
-            address(self._resolver, target, place.key)
-        elif query.reference is not None:
-            reference = read_reference(query.reference, self._head.context.bases)
-            found = referenced(self._resolver, self._head.context, reference, target)
-            far = target.sets if found is None else found[0]
-            if reference.content_id is None:
-                link = self._head.context.bases.service + reference.relative()
-                self._query = replace(query, reference=link)
-        if navigation.column is not None:
-            self._found.use(far, Operation.UPDATE, navigation.column)
-            if navigation.column == "ownerid":
-                self._found.use(far, Operation.ASSIGN)
-            return
-        self._found.use(source.sets, Operation.APPEND_TO)
-        self._found.use(far, Operation.APPEND_TO)
-        self._found.demand(Association((source.sets[0], far[0])))
+    def _value(self, value: Json) -> Value:
+        if (
+            not isinstance(value, dict)
+            or "value" not in value
+            or not value.keys() <= {"value", "@odata.context"}
+            or not is_scalar(value["value"])
+        ):
+            raise Unreadable("bad-body", 'a column is written as {"value": …}')
+        return Value(value["value"])
 
     # --------------------------------------------------------------- calls
 
@@ -293,63 +214,20 @@ class BodyReader:
         only(self._query, _NONE, "is not read on an action")
         if head.path[-1].arguments:
             raise Unreadable("bad-path", "an action's parameters stand in its body")
-        if name in SCHEMA_ACTIONS and scope is None:
+        if scope is None and name in SCHEMA_ACTIONS:
             self._found.demand(SchemaWrite())
-            return Parameters(self._json(body, required=False))
-        if name in calls.BULK and scope is not None and place.key is None:
-            return self._bulk(name, self._json(body), scope)
-        table = None if scope is None else scope.sets[0]
-        if place.routine is None:
-            self._found.demand(Unknown(name, table))
-        elif not place.routine.is_action:
+            return self._parameters(body)
+        if scope is not None and name in BULK and not place.on_row:
+            return read_targets(self._writer, name, self._json(body), self._one_table())
+        if place.routine is not None and not place.routine.is_action:
             raise Unreadable("method-not-allowed", f"{name} is a function: GET it")
-        else:
-            self._found.demand(Call(name, is_action=True, table=table))
-        value = self._json(body, required=False)
-        if value is not None and not isinstance(value, dict):
+        for table in (None,) if scope is None else scope.sets:
+            self._found.demand(
+                Unknown(name, table)
+                if place.routine is None
+                else Call(name, is_action=True, table=table)
+            )
+        parameters = self._parameters(body)
+        if parameters.value is not None and not isinstance(parameters.value, dict):
             raise Unreadable("bad-body", "an action's parameters are an object")
-        return Parameters(calls.action_body(value, head.context.bases))
-
-    def _bulk(self, name: str, value: Json, scope: Scope) -> Targets:
-        if not isinstance(value, dict) or value.keys() != {"Targets"}:
-            raise Unreadable("bad-body", f'{name} takes {{"Targets": […]}} and nothing else')
-        items = value["Targets"]
-        if not isinstance(items, list) or not items:
-            raise Unreadable("bad-body", f"{name} takes a list of Targets")
-        operations = {
-            "CreateMultiple": (Operation.CREATE,),
-            "UpdateMultiple": (Operation.UPDATE,),
-            "UpsertMultiple": (Operation.UPDATE, Operation.CREATE),
-            "DeleteMultiple": (Operation.DELETE,),
-        }[name]
-        if name == "UpsertMultiple":
-            self._found.unfilterable(scope.sets, "upsert")
-        return Targets(tuple(self._target(i, scope, operations) for i in items))
-
-    def _target(self, item: Json, scope: Scope, operations: tuple[Operation, ...]) -> Record:
-        if not isinstance(item, dict):
-            raise Unreadable("bad-body", "every one of Targets is an object")
-        key = None
-        named: tuple[str, ...] = ()
-        if operations != (Operation.CREATE,):
-            key = item_key(item, scope, self._resolver, self._head.context)
-            if key is None:
-                self._found.unfilterable(scope.sets, "alternate key")
-            else:
-                named = key_columns(self._resolver, scope, key)
-                address(self._resolver, scope, key)
-            if "@odata.id" in item and key is not None:
-                link = Reference(scope.sets[0], key).relative()
-                item = {**item, "@odata.id": link}
-        elif "@odata.id" in item:
-            raise Unreadable("bad-body", "a row that is created has no @odata.id")
-        record, columns = self._writer().record(
-            item, scope, operations, typed=True, keep=("@odata.id",)
-        )
-        for operation in operations:
-            extra = named if operation is Operation.CREATE else ()
-            wanted = () if operation is Operation.DELETE else (*columns, *extra)
-            self._found.use(scope.sets, operation, *wanted)
-        if Operation.DELETE in operations and columns:
-            raise Unreadable("bad-body", "DeleteMultiple takes ids and no other columns")
-        return record
+        return parameters

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from app.errors import Unreadable
 from app.odata.demands import Unknown
 from app.odata.links import Bases, read_reference
-from app.odata.tree import Alias, Entry, Expression, Listed, Literal, Unary
+from app.odata.tree import Alias, Entry, Expression, Listed, Literal, children
 
 if TYPE_CHECKING:
     from app.odata.json_text import Json
@@ -19,49 +19,51 @@ ROW_COUNT = "RetrieveTotalRecordCount"
 METADATA_CHANGES = "RetrieveMetadataChanges"
 
 
-def parameters(
-    resolver: Resolver, segment: Segment, bases: Bases
-) -> tuple[tuple[str | None, Expression], ...] | None:
-    """A function's arguments with their references led to Dataverse.
-
-    `Fn(A=@p1)?@p1={…}`: values behind aliases are rewritten where the aliases are (see
-    `parameter_aliases`). Raises `Unreadable`.
-    """
-    if segment.arguments is None:
-        return None
-    rewritten: list[tuple[str | None, Expression]] = []
-    for name, value in segment.arguments:
+def check_parameters(resolver: Resolver, segment: Segment) -> None:
+    """`Fn(A=1,B=@p1)`: named, and constants, lists or objects. Raises `Unreadable`."""
+    for name, value in segment.arguments or ():
         if name is None:
             raise Unreadable("bad-path", "a function's parameters have names")
-        if isinstance(value, Alias):
-            resolver.alias(value)
-        rewritten.append((name, rewrite(value, bases)))
-    return tuple(rewritten)
+        _check_parameter(resolver.alias(value) if isinstance(value, Alias) else value)
 
 
-def rewrite(node: Expression, bases: Bases) -> Expression:
-    """A parameter's value; constants, lists and objects only."""
-    if isinstance(node, Literal | Alias):
-        return node
-    if isinstance(node, Unary) and isinstance(node.operand, Literal):
-        return node
+def _check_parameter(node: Expression) -> None:
+    if isinstance(node, (Listed, Entry)):
+        for inner in children(node):
+            _check_parameter(inner)
+    elif not isinstance(node, Literal):
+        raise Unreadable(
+            "bad-expression", "a function's parameter is a constant, a list or an object"
+        )
+
+
+def redirected(node: Expression, bases: Bases) -> Expression:
+    """The same with the references in its objects led to Dataverse, whoever they named."""
     if isinstance(node, Listed):
-        return Listed(tuple(rewrite(i, bases) for i in node.items), node.brackets)
-    if isinstance(node, Entry):
-        members: list[tuple[Literal, Expression]] = []
-        for key, value in node.members:
-            said = value.string() if isinstance(value, Literal) else None
-            if key.string() == "@odata.id" and said is not None:
-                reference = read_reference(said, bases)
-                members.append((key, _string(reference.relative())))
-            else:
-                members.append((key, rewrite(value, bases)))
-        return Entry(tuple(members))
-    raise Unreadable("bad-expression", "a function's parameter is a constant, a list or an object")
+        return Listed(tuple(redirected(i, bases) for i in node.items), node.brackets)
+    if not isinstance(node, Entry):
+        return node
+    members: list[tuple[Literal, Expression]] = []
+    for key, value in node.members:
+        if not _refers(key.string() or ""):
+            members.append((key, redirected(value, bases)))
+            continue
+        said = value.string() if isinstance(value, Literal) else None
+        if said is None:
+            raise Unreadable("bad-link-target", "a reference is a string, and holds no escapes")
+        members.append((key, _string(read_reference(said, bases).relative(), value)))
+    return Entry(tuple(members))
 
 
-def _string(value: str) -> Literal:
-    return Literal("'" + value.replace("'", "''") + "'")
+def _refers(name: str) -> bool:
+    return name == "@odata.id" or name.endswith("@odata.bind")
+
+
+def _string(said: str, like: Expression) -> Literal:
+    """In the quotes that the caller used: a JSON reader takes double ones only."""
+    if isinstance(like, Literal) and like.text[0] == '"':
+        return Literal(f'"{said}"')
+    return Literal("'" + said.replace("'", "''") + "'")
 
 
 def counted_tables(resolver: Resolver, segment: Segment) -> None:
@@ -85,26 +87,26 @@ def counted_tables(resolver: Resolver, segment: Segment) -> None:
         resolver.found.unfilterable((table.entity_set,), "row count")
 
 
-def action_body(value: Json, bases: Bases) -> Json:
+def redirected_body(value: Json, bases: Bases) -> Json:
     """An action's parameters, its references led to Dataverse. What it reaches is not read."""
     if isinstance(value, list):
-        return [action_body(v, bases) for v in value]
+        return [redirected_body(v, bases) for v in value]
     if not isinstance(value, dict):
         return value
     rewritten: dict[str, Any] = {}
     for name, member in value.items():
-        if name == "@odata.id" or name.endswith("@odata.bind"):
-            rewritten[name] = _references(member, bases)
+        if _refers(name):
+            rewritten[name] = redirected_references(member, bases)
         else:
-            rewritten[name] = action_body(member, bases)
+            rewritten[name] = redirected_body(member, bases)
     return rewritten
 
 
-def _references(value: Json, bases: Bases) -> Json:
+def redirected_references(value: Json, bases: Bases) -> Json:
     if isinstance(value, list):
-        return [_references(v, bases) for v in value]
+        return [redirected_references(v, bases) for v in value]
     if not isinstance(value, str):
-        return value
+        return redirected_body(value, bases)
     reference = read_reference(value, bases)
     if reference.content_id is not None:
         return value

@@ -21,6 +21,14 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownDefinition(Unknown):
+    """A definition asked for by a name or an id that the schema does not know.
+
+    Whoever may see every definition may see that there is none.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A function or action, granted by name alone; `table` where it is bound."""
 

@@ -6,10 +6,8 @@ precedence is OData 4.0's (URL Conventions, 5.1.1.14), where `not` binds like a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from app.errors import Unreadable
-from app.odata.lexer import Token, tokens
+from app.odata.cursor import Cursor
 from app.odata.tree import (
     ADDITIVE,
     COMPARISONS,
@@ -29,13 +27,6 @@ from app.odata.tree import (
 )
 from app.schema.model import NAMESPACE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-TERMS_MAX = 500
-"""Operands of `and` and `or`, in one expression."""
-LEVELS_MAX = 40
-"""Parentheses, calls, lambdas and chained operators within one another."""
 LIST_MAX = 2000
 """Items in a list literal."""
 
@@ -50,199 +41,136 @@ FUNCTIONS = frozenset(
 """OData's canonical functions over values. `cast` and `isof` name types: they are not read."""
 
 _CONSTANTS = frozenset({"true", "false", "null", "INF", "NaN"})
-_LITERALS = frozenset({"guid", "date", "time", "number", "typed", "string"})
-_OPERATORS = COMPARISONS | ADDITIVE | MULTIPLICATIVE | {"and", "or"}
+_LITERALS = frozenset({"guid", "date", "time", "number", "typed", "string", "quoted"})
+_OPERATORS = COMPARISONS | ADDITIVE | MULTIPLICATIVE | {"and", "or", "not"}
 
 
-class Parser:
-    """One text under one set of bounds. `where` names it in errors: `$filter`, `@p1`, …"""
+class Parser(Cursor):
+    """The grammar's rules, each a method that steps over what it has read."""
 
-    def __init__(self, source: str, where: str) -> None:
-        self._where = where
-        self._tokens = [t for t in tokens(source, where) if t.kind != "space"]
-        self._spaced = source
-        self._at = 0
-        self._levels = 0
-        self._terms = 0
-
-    # ------------------------------------------------------------- reading
-
-    @property
-    def token(self) -> Token:
-        return self._tokens[self._at]
-
-    def advance(self) -> Token:
-        token = self._tokens[self._at]
-        self._at += 1
-        return token
-
-    def peek(self, mark: str) -> bool:
-        token = self._tokens[self._at]
-        return token.kind == "mark" and token.text == mark
-
-    def peek_name(self, *names: str) -> bool:
-        token = self._tokens[self._at]
-        return token.kind == "name" and token.text in names
-
-    def take(self, mark: str) -> bool:
-        if self.peek(mark):
-            self._at += 1
-            return True
-        return False
-
-    def expect(self, mark: str) -> None:
-        if not self.take(mark):
-            raise self.bad(f"expected '{mark}'")
-
-    def name(self, what: str) -> str:
-        if self.token.kind != "name":
-            raise self.bad(f"expected {what}")
-        return self.advance().text
-
-    def end(self) -> None:
-        if self.token.kind != "end":
-            raise self.bad("something is left over")
-
-    def bad(self, what: str) -> Unreadable:
-        return Unreadable(
-            "bad-expression", f"{self._where}: {what} at position {self.token.at + 1}"
-        )
-
-    def touches_previous(self) -> bool:
-        """Whether nothing stands between the token before and this one."""
-        previous = self._tokens[self._at - 1]
-        return previous.at + len(previous.text) == self.token.at
-
-    def deeper(self) -> None:
-        self._levels += 1
-        if self._levels > LEVELS_MAX:
-            raise Unreadable(
-                "limit-exceeded",
-                f"{self._where}: more than {LEVELS_MAX} levels; simplify the expression",
-            )
-
-    def shallower(self) -> None:
-        self._levels -= 1
-
-    def term(self) -> None:
-        self._terms += 1
-        if self._terms > TERMS_MAX:
-            raise Unreadable(
-                "limit-exceeded",
-                f"{self._where}: more than {TERMS_MAX} terms; use In(…), or several requests",
-            )
-
-    # ------------------------------------------------------------- grammar
+    __slots__ = ()
 
     def expression(self) -> Expression:
-        return self._logical("or", lambda: self._logical("and", self._operand))
-
-    def _operand(self) -> Expression:
-        self.term()
-        return self._comparison()
-
-    def _logical(self, operator: str, operand: Callable[[], Expression]) -> Expression:
-        first = operand()
-        if not self.peek_name(operator):
+        first = self._conjunction()
+        if not self.peek_name("or"):
             return first
         operands = [first]
-        while self.peek_name(operator):
+        while self.peek_name("or"):
             self.advance()
-            operands.append(operand())
-        flat: list[Expression] = []
-        for node in operands:
-            # `a and (b and c)` is `a and b and c`: one node, so that depth stays bounded.
-            if isinstance(node, Logical) and node.operator == operator:
-                flat.extend(node.operands)
-            else:
-                flat.append(node)
-        return Logical(operator, tuple(flat))
+            operands.append(self._conjunction())
+        return _flat("or", operands)
+
+    def _conjunction(self) -> Expression:
+        first = self._operand()
+        if not self.peek_name("and"):
+            return first
+        operands = [first]
+        while self.peek_name("and"):
+            self.advance()
+            operands.append(self._operand())
+        return _flat("and", operands)
+
+    def _operand(self) -> Expression:
+        before = self.terms
+        node = self._comparison()
+        if self.terms == before:
+            # Parentheses are no terms of their own: what stands in them has been counted.
+            self.term()
+        return node
 
     def _comparison(self) -> Expression:
         left = self.arithmetic()
-        token = self.token
-        if token.kind != "name" or token.text not in COMPARISONS:
+        if self.kind != "name" or self.text not in COMPARISONS:
             return left
-        self.advance()
-        right = self._in_list() if token.text == "in" and self.peek("(") else self.arithmetic()
-        return Binary(token.text, left, right)
+        operator = self.advance()
+        right = self._in_list() if operator == "in" and self.peek("(") else self.arithmetic()
+        return Binary(operator, left, right)
 
     def arithmetic(self) -> Expression:
-        return self._chain(ADDITIVE, lambda: self._chain(MULTIPLICATIVE, self._unary))
-
-    def arithmetic_free(self) -> Expression:
-        """A constant, a name, an alias, a list or an object: what keys and parameters hold."""
-        return self._unary()
-
-    def _chain(self, operators: frozenset[str], operand: Callable[[], Expression]) -> Expression:
-        left = operand()
-        depth = 0
-        while self.token.kind == "name" and self.token.text in operators:
+        left = self._product()
+        chained = 0
+        while self.kind == "name" and self.text in ADDITIVE:
             # The tree leans to the left: each operator is a level of it.
             self.deeper()
-            depth += 1
-            operator = self.advance().text
-            left = Binary(operator, left, operand())
-        self._levels -= depth
+            chained += 1
+            left = Binary(self.advance(), left, self._product())
+        self.shallower(chained)
         return left
 
-    def _unary(self) -> Expression:
-        if self.peek_name("not"):
-            self.advance()
+    def _product(self) -> Expression:
+        left = self.value()
+        chained = 0
+        while self.kind == "name" and self.text in MULTIPLICATIVE:
             self.deeper()
-            operand = self._unary()
-            self.shallower()
-            return Unary("not", operand)
-        if self.take("-"):
-            self.deeper()
-            operand = self._unary()
-            self.shallower()
-            return Unary("-", operand)
-        return self._primary()
+            chained += 1
+            left = Binary(self.advance(), left, self.value())
+        self.shallower(chained)
+        return left
 
-    def _primary(self) -> Expression:
-        token = self.token
-        kind = token.kind
-        if kind == "name":
-            return self._named()
+    def value(self) -> Expression:
+        """One operand; in keys and parameters a constant, an alias, a list or an object."""
+        kind = self.kind
         if kind in _LITERALS:
-            self.advance()
-            return Literal(token.text)
+            return Literal(self.advance())
+        if kind == "name":
+            if self.peek_name("not"):
+                return self._signed("not")
+            return self._named()
         if kind == "alias":
+            return Alias(self.advance())
+        if kind == "mark":
+            return self._marked()
+        if kind == "system" and self.text == "$count":
+            raise self.bad("$count stands behind a collection")
+        raise self.bad("expected a value or a name")
+
+    def _marked(self) -> Expression:
+        mark = self.text
+        if mark == "(":
             self.advance()
-            return Alias(token.text)
-        if kind == "quoted":
-            self.advance()
-            return Literal(token.text)
-        if self.take("("):
             self.deeper()
             inner = self.expression()
             self.expect(")")
             self.shallower()
             return inner
-        if self.peek("["):
-            return self._list()
-        if self.peek("{"):
+        if mark == "[":
+            return Listed(self._items("]"))
+        if mark == "{":
             return self._entry()
-        if kind == "system" and token.text == "$count":
-            raise self.bad("$count stands behind a collection")
+        if mark == "-":
+            return self._signed("-")
         raise self.bad("expected a value or a name")
 
+    def _signed(self, operator: str) -> Expression:
+        self.advance()
+        self.deeper()
+        number = self.kind == "number"
+        operand = self.value()
+        self.shallower()
+        if operator == "-" and isinstance(operand, Literal):
+            if not number:
+                raise self.bad("'-' stands in front of a constant that is no number; before")
+            if not operand.text.startswith("-"):
+                return Literal("-" + operand.text)
+        return Unary(operator, operand)
+
+    # --------------------------------------------------------------- names
+
     def _named(self) -> Expression:
-        token = self.advance()
-        if token.text in _CONSTANTS:
-            return Literal(token.text)
-        if token.text in _OPERATORS or token.text == "not":
-            self._at -= 1
+        first = self.advance()
+        if first in _CONSTANTS:
+            return Literal(first)
+        if first in _OPERATORS:
+            self.back()
             raise self.bad("an operator stands where a value is expected")
         if self.peek("(") and self.touches_previous():
-            return self._call(token.text)
-        path = [token.text]
-        while self.peek("/"):
-            self.advance()
-            if self.token.kind == "system" and self.token.text == "$count":
-                self.advance()
-                path.append("$count")
+            return self._call(first)
+        if not self.peek("/"):
+            return Member((first,))
+        path = [first]
+        while self.take("/"):
+            if self.kind == "system" and self.text == "$count":
+                path.append(self.advance())
                 break
             step = self.name("a name behind '/'")
             if self.peek("(") and self.touches_previous():
@@ -256,7 +184,7 @@ class Parser:
         if "." in name:
             if not name.startswith(NAMESPACE + "."):
                 raise self.bad("a qualified function must be one of Microsoft.Dynamics.CRM")
-            return Named(name, self.parameters())
+            return Named(name, self._parameters())
         if name not in FUNCTIONS:
             raise self.bad("this is not a function that can be read")
         self.expect("(")
@@ -270,17 +198,7 @@ class Parser:
         self.shallower()
         return Function(name, tuple(arguments))
 
-    def orders(self) -> tuple[tuple[Expression, bool], ...]:
-        keys: list[tuple[Expression, bool]] = []
-        while True:
-            self.term()
-            key = self.arithmetic()
-            descending = self.peek_name("asc", "desc") and self.advance().text == "desc"
-            keys.append((key, descending))
-            if not self.take(","):
-                return tuple(keys)
-
-    def parameters(self) -> tuple[tuple[str, Expression], ...]:
+    def _parameters(self) -> tuple[tuple[str, Expression], ...]:
         """`(Name=value,…)`, each name once."""
         self.expect("(")
         self.deeper()
@@ -290,7 +208,7 @@ class Parser:
             if name in found:
                 raise self.bad("a parameter is given twice, before")
             self.expect("=")
-            found[name] = self.arithmetic_free()
+            found[name] = self.value()
             if not self.take(","):
                 break
             if self.peek(")"):
@@ -316,24 +234,34 @@ class Parser:
         self.shallower()
         return Lambda(path, quantifier, variable, body)
 
+    # ------------------------------------------------- orders, lists, objects
+
+    def orders(self) -> tuple[tuple[Expression, bool], ...]:
+        """Pairs of expression and whether it descends."""
+        keys: list[tuple[Expression, bool]] = []
+        while True:
+            self.term()
+            key = self.arithmetic()
+            descending = self.peek_name("asc", "desc") and self.advance() == "desc"
+            keys.append((key, descending))
+            if not self.take(","):
+                return tuple(keys)
+
     def _items(self, close: str) -> tuple[Expression, ...]:
         self.advance()
         self.deeper()
         items: list[Expression] = []
         if not self.peek(close):
-            items.append(self._unary())
+            items.append(self.value())
             while self.take(","):
-                items.append(self._unary())
+                items.append(self.value())
                 if len(items) > LIST_MAX:
                     raise Unreadable(
-                        "limit-exceeded", f"{self._where}: a list of more than {LIST_MAX} items"
+                        "limit-exceeded", f"{self.where}: a list of more than {LIST_MAX} items"
                     )
         self.expect(close)
         self.shallower()
         return tuple(items)
-
-    def _list(self) -> Expression:
-        return Listed(self._items("]"))
 
     def _in_list(self) -> Expression:
         items = self._items(")")
@@ -347,20 +275,33 @@ class Parser:
         members: list[tuple[Literal, Expression]] = []
         seen: set[str] = set()
         while not self.peek("}"):
-            if self.token.kind not in {"string", "quoted"}:
+            if self.kind not in {"string", "quoted"}:
                 raise self.bad("expected a quoted name")
-            key = Literal(self.advance().text)
+            key = Literal(self.advance())
             said = key.string()
             if said is None or said in seen:
                 raise self.bad("a name that is escaped or given twice, before")
             seen.add(said)
             self.expect(":")
-            members.append((key, self._unary()))
+            members.append((key, self.value()))
             if not self.take(","):
                 break
+            if self.peek("}"):
+                raise self.bad("expected a member behind ','")
         self.expect("}")
         self.shallower()
         return Entry(tuple(members))
+
+
+def _flat(operator: str, operands: list[Expression]) -> Expression:
+    """`a and (b and c)` is `a and b and c`: one node, so that depth stays bounded."""
+    flat: list[Expression] = []
+    for node in operands:
+        if isinstance(node, Logical) and node.operator == operator:
+            flat.extend(node.operands)
+        else:
+            flat.append(node)
+    return Logical(operator, tuple(flat))
 
 
 def parse(source: str, where: str) -> Expression:

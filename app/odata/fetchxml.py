@@ -7,11 +7,12 @@ nobody can say what it would reach. No DTD, no namespaces, no entities but XML's
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
+
+import msgspec
 
 from app.errors import Unreadable
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LEVELS_MAX = 40
 NODES_MAX = 2000
+COOKIE_CODINGS_MAX = 5
+"""How often a paging cookie may be percent-encoded, the plain text included."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}")
@@ -29,7 +32,8 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
         {
             "version", "mapping", "output-format", "distinct", "count", "page", "top",
             "paging-cookie", "returntotalrecordcount", "aggregate", "aggregatelimit", "no-lock",
-            "latematerialize", "useraworderby", "options", "datasource",
+            "latematerialize", "useraworderby", "options", "datasource", "utc-offset",
+            "min-active-row-version",
         }
     ),
     "entity": frozenset({"name"}),
@@ -45,9 +49,17 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
     "all-attributes": frozenset(),
     "no-attrs": frozenset(),
     "order": frozenset({"attribute", "alias", "descending", "entityname"}),
-    "filter": frozenset({"type"}),
+    "filter": frozenset(
+        {
+            "type", "hint", "isquickfindfields", "overridequickfindrecordlimitenabled",
+            "overridequickfindrecordlimitdisabled",
+        }
+    ),
     "condition": frozenset(
-        {"attribute", "operator", "value", "entityname", "valueof", "uiname", "uitype"}
+        {
+            "attribute", "operator", "value", "entityname", "valueof", "uiname", "uitype",
+            "uihidden",
+        }
     ),
     "value": frozenset({"uiname", "uitype"}),
 }  # fmt: skip
@@ -74,8 +86,7 @@ _REQUIRED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One element; `text` only in `<value>`."""
 
     tag: str
@@ -89,11 +100,14 @@ class Node:
     def find(self, tag: str) -> Iterator[Node]:
         return (c for c in self.children if c.tag == tag)
 
+    def __repr__(self) -> str:
+        return f"Node({self.tag!r}, …)"
+
     def xml(self) -> str:
         opening = self.tag + "".join(f" {k}={_quoted(v)}" for k, v in self.attributes)
         if not self.children and not self.text:
             return f"<{opening}/>"
-        inside = escape(self.text) + "".join(c.xml() for c in self.children)
+        inside = escape(self.text, {"\r": "&#13;"}) + "".join(c.xml() for c in self.children)
         return f"<{opening}>{inside}</{self.tag}>"
 
 
@@ -102,8 +116,7 @@ def _quoted(value: str) -> str:
     return quoteattr(value, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """A whole query. `cookie_columns` are what its paging cookie holds values of."""
 
     root: Node
@@ -200,14 +213,33 @@ def read_fetch(source: str) -> Fetch:
 def _cookie_columns(cookie: str | None) -> tuple[str, ...]:
     """The columns that a paging cookie carries values of: its elements' names.
 
-    Clients hand back what they decoded zero, one or two times.
+    Clients hand back what they decoded zero, one or two times, and nobody says how often
+    Dataverse decodes: what any of the readings names counts.
     """
     if not cookie:
         return ()
-    for _ in range(3):
-        if not cookie.lstrip().startswith("%"):
+    columns: dict[str, None] = {}
+    read = False
+    for _ in range(COOKIE_CODINGS_MAX):
+        if cookie.lstrip().startswith("<"):
+            found = _cookie_elements(cookie)
+            if found is None and not read:
+                raise _bad("has a paging-cookie that is not well-formed")
+            read = True
+            columns.update(dict.fromkeys(found or ()))
+        decoded = unquote(cookie)
+        if decoded == cookie:
             break
-        cookie = unquote(cookie)
+        cookie = decoded
+    else:
+        raise _bad("has a paging-cookie that is encoded too often")
+    if not read:
+        raise _bad("has a paging-cookie that is no <cookie>")
+    return tuple(columns)
+
+
+def _cookie_elements(cookie: str) -> list[str] | None:
+    """None where it is no XML."""
     columns: list[str] = []
     depth = 0
 
@@ -231,6 +263,6 @@ def _cookie_columns(cookie: str | None) -> tuple[str, ...]:
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(cookie.encode("utf-8"), True)
-    except expat.ExpatError:
-        raise _bad("has a paging-cookie that is not well-formed") from None
-    return tuple(columns)
+    except (expat.ExpatError, UnicodeEncodeError):
+        return None
+    return columns

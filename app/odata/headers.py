@@ -7,13 +7,18 @@ written as Dataverse documents them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from app.errors import Unreadable
+from app.odata.preferences import NONE, Preferences, read_preferences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+Pairs = tuple[tuple[bytes, bytes], ...]
 
 _HOP_BY_HOP = frozenset(
     {
@@ -41,54 +46,38 @@ _FILE = {
     "x-ms-file-name": "x-ms-file-name",
     "x-ms-transfer-mode": "x-ms-transfer-mode",
 }
-_PREFERENCES = frozenset(
-    {
-        "odata.maxpagesize", "odata.include-annotations", "return", "odata.continue-on-error",
-        "odata.track-changes",
-    }
-)  # fmt: skip
+_CONDITIONS_DROPPED = {
+    "if-modified-since": "If-Modified-Since",
+    "if-unmodified-since": "If-Unmodified-Since",
+    "if-range": "If-Range",
+}
+_DOCUMENTED = {
+    name.lower(): name
+    for name in (
+        "MSCRM.SuppressDuplicateDetection",
+        "MSCRM.BypassBusinessLogicExecution",
+        "MSCRM.BypassBusinessLogicExecutionStepIds",
+        "MSCRM.BypassCustomPluginExecution",
+        "MSCRM.SuppressCallbackRegistrationExpanderJob",
+        "MSCRM.SolutionUniqueName",
+        "MSCRM.MergeLabels",
+        "MSCRM.SessionToken",
+    )
+}
 
-_ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_CONDITION = re.compile(rf"\*|{_ETAG}(?:\s*,\s*{_ETAG})*")
-_PREFERENCE = re.compile(
-    r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,;"]*))?'
-    r'((?:\s*;\s*[A-Za-z0-9!#$%&\'*+.^_`|~-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,;"]*))?)*)\s*(?:,|$)'
-)
-_ANNOTATIONS = re.compile(r"[A-Za-z0-9_.*,\s-]*")
-_METADATA = re.compile(
-    r"application/json[^,]*;\s*(?:odata\.)?metadata\s*=\s*\"?(none|minimal|full)\"?", re.IGNORECASE
-)
-_VALUE = re.compile(r"[\x20-\x7e\t\x80-\xff]*")
+_ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*+"'
+_CONDITION = re.compile(rf"\*|{_ETAG}(?:[ \t]*+,[ \t]*+{_ETAG})*+")
+_PLAIN_VALUE = re.compile(r"[\x20-\x7e\t\x80-\xff]*+")
+_PLAIN_NAME = re.compile(r"[a-z0-9.-]{1,60}")
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
-
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """What `Prefer` asks for, of what the broker lets travel."""
-
-    max_page_size: int | None = None
-    annotations: str | None = None
-    returning: str | None = None
-    continue_on_error: bool = False
-    track_changes: bool = False
-
-    def text(self) -> str | None:
-        parts: list[str] = []
-        if self.max_page_size is not None:
-            parts.append(f"odata.maxpagesize={self.max_page_size}")
-        if self.annotations is not None:
-            parts.append(f'odata.include-annotations="{self.annotations}"')
-        if self.returning is not None:
-            parts.append(f"return={self.returning}")
-        if self.continue_on_error:
-            parts.append("odata.continue-on-error")
-        if self.track_changes:
-            parts.append("odata.track-changes")
-        return ",".join(parts) or None
+REMEMBERED = 512
+REMEMBERED_BYTES = 1024
+"""Clients send the same few headers again and again, in each part of a batch too."""
+_SECRET = frozenset({b"authorization", b"cookie", b"x-api-key"})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
+class RequestHeaders(msgspec.Struct, frozen=True):
     """All that is read of a request's headers.
 
     `caller_object_id` and `caller_id` are what the caller asks to act as, `mscrm` all of the
@@ -100,7 +89,7 @@ class RequestHeaders:
     accept: str | None = None
     if_match: str | None = None
     if_none_match: str | None = None
-    preferences: Preferences = Preferences()
+    preferences: Preferences = NONE
     caller_object_id: str | None = None
     caller_id: str | None = None
     mscrm: tuple[tuple[str, str], ...] = ()
@@ -113,71 +102,87 @@ class RequestHeaders:
     def returns_representation(self) -> bool:
         return self.preferences.returning == "representation"
 
-    @property
-    def accept_json(self) -> str:
-        found = _METADATA.search(self.accept or "")
-        return (
-            "application/json"
-            if found is None
-            else f"application/json;odata.metadata={found.group(1).lower()}"
-        )
-
 
 def read_headers(pairs: Iterable[tuple[bytes, bytes]], *, part: bool = False) -> RequestHeaders:
     """Raises `Unreadable`: `bad-header`, `duplicate-header`, `unsupported-media-type`.
 
-    `part` is one of a batch, whose own framing headers are nobody's business here.
+    `part` is one of a batch, where nobody picks an application.
     """
-    decoded = [(n.decode("latin-1").lower(), v.decode("latin-1").strip(" \t")) for n, v in pairs]
-    hop = set(_HOP_BY_HOP)
-    for name, value in decoded:
-        if name == "connection":
-            hop.update(t.strip().lower() for t in value.split(","))
-    # What frames the message and proves the caller is not a connection's to take away.
-    values: dict[str, list[str]] = {}
-    mscrm: list[tuple[str, str]] = []
-    for name, value in decoded:
-        if name in hop:
-            continue
-        if _VALUE.fullmatch(value) is None:
-            raise Unreadable("bad-header", f"the header {_shown(name)} has a control character")
-        if name in values and (name in _SINGLE or name.startswith("odata-")):
-            raise Unreadable("duplicate-header", f"the header {_shown(name)} is given twice")
-        if name.startswith("mscrm."):
-            if any(name == n for n, _ in mscrm):
-                raise Unreadable("duplicate-header", f"the header {_shown(name)} is given twice")
-            mscrm.append((name, value))
-        values.setdefault(name, []).append(value)
-    if "content-encoding" in values and values["content-encoding"][0].lower() != "identity":
+    given = tuple(pairs)
+    size = 0
+    for name, value in given:
+        if name.lower() in _SECRET:
+            return _read(given, part)
+        size += len(name) + len(value)
+    return _read(given, part) if size > REMEMBERED_BYTES else _remembered(given, part)
+
+
+def _read(pairs: Pairs, part: bool) -> RequestHeaders:  # noqa: FBT001 - a cache's key
+    values, mscrm = _values(pairs)
+    if "content-encoding" in values:
         raise Unreadable("unsupported-media-type", "a compressed body is not read: send it plain")
-    dropped: list[str] = []
-    preferences = _preferences(values.get("prefer", ()), dropped)
-    if_none_match = _condition("If-None-Match", _first(values, "if-none-match"))
+    preferences = NONE
+    not_preferred: tuple[str, ...] = ()
+    if "prefer" in values:
+        preferences, not_preferred = read_preferences(tuple(values["prefer"]))
+    conditions = tuple(w for n, w in _CONDITIONS_DROPPED.items() if n in values)
     return RequestHeaders(
         content_type=_first(values, "content-type"),
-        accept=", ".join(values["accept"]) if "accept" in values else None,
+        accept=_joined(values, "accept"),
         if_match=_condition("If-Match", _first(values, "if-match")),
-        if_none_match=if_none_match,
+        if_none_match=_condition("If-None-Match", _first(values, "if-none-match")),
         preferences=preferences,
         caller_object_id=_first(values, "callerobjectid"),
         caller_id=_first(values, "mscrmcallerid"),
-        mscrm=tuple(mscrm),
+        mscrm=mscrm,
         travelling=tuple(
-            (written, values[name][0]) for name, written in _TRAVELLING.items() if name in values
+            (written, ", ".join(values[n])) for n, written in _TRAVELLING.items() if n in values
         ),
         file=tuple((written, values[n][0]) for n, written in _FILE.items() if n in values),
         application=None if part else _first(values, "broker-application"),
-        dropped=tuple(dropped),
+        dropped=not_preferred + conditions,
     )
 
 
+_remembered = lru_cache(REMEMBERED)(_read)
+
+
+def _values(pairs: Pairs) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
+    """The values by name in lower case, and MSCRM.* apart."""
+    decoded = [(n.decode("latin-1").lower(), v.decode("latin-1").strip(" \t")) for n, v in pairs]
+    hop: frozenset[str] | set[str] = _HOP_BY_HOP
+    for name, value in decoded:
+        if name == "connection":
+            hop = hop | {token.strip().lower() for token in value.split(",")}
+    values: dict[str, list[str]] = {}
+    mscrm: dict[str, str] = {}
+    for name, value in decoded:
+        if name in hop:
+            continue
+        if _PLAIN_VALUE.fullmatch(value) is None:
+            raise Unreadable("bad-header", f"the header {_shown(name)} has a control character")
+        twice = name in values and (name in _SINGLE or name.startswith("odata-"))
+        if twice or name in mscrm:
+            raise Unreadable("duplicate-header", f"the header {_shown(name)} is given twice")
+        if name.startswith("mscrm."):
+            mscrm[name] = value
+        else:
+            values.setdefault(name, []).append(value)
+    return values, tuple(mscrm.items())
+
+
 def _shown(name: str) -> str:
-    return name if re.fullmatch(r"[a-z0-9.-]{1,60}", name) else "(unprintable)"
+    return name if _PLAIN_NAME.fullmatch(name) else "(unprintable)"
 
 
 def _first(values: dict[str, list[str]], name: str) -> str | None:
     found = values.get(name)
     return found[0] if found else None
+
+
+def _joined(values: dict[str, list[str]], name: str) -> str | None:
+    found = values.get(name)
+    return ", ".join(found) if found else None
 
 
 def _condition(name: str, value: str | None) -> str | None:
@@ -189,62 +194,9 @@ def _condition(name: str, value: str | None) -> str | None:
     return value
 
 
-def _preferences(lines: Iterable[str], dropped: list[str]) -> Preferences:
-    found: dict[str, str] = {}
-    for line in lines:
-        at = 0
-        while at < len(line):
-            match = _PREFERENCE.match(line, at)
-            if match is None or match.end() == at:
-                if line[at:].strip(" \t,") == "":
-                    break
-                if line[at] in ", \t":
-                    at += 1
-                    continue
-                raise Unreadable("bad-header", "Prefer is no list of preferences")
-            at = match.end()
-            name, value = match.group(1).lower(), match.group(2) or ""
-            if name not in _PREFERENCES:
-                if name not in dropped:
-                    dropped.append(name)
-                continue
-            # The first one counts where one stands twice (RFC 7240, 2).
-            found.setdefault(name, value.strip('"'))
-    return Preferences(
-        max_page_size=_page_size(found.get("odata.maxpagesize")),
-        annotations=_annotations(found.get("odata.include-annotations")),
-        returning=_returning(found.get("return")),
-        continue_on_error=_flag(found.get("odata.continue-on-error")),
-        track_changes=_flag(found.get("odata.track-changes")),
-    )
-
-
-def _page_size(value: str | None) -> int | None:
-    if value is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", value) is None or int(value) == 0:
-        raise Unreadable("bad-header", "Prefer: odata.maxpagesize is a whole number above 0")
-    return int(value)
-
-
-def _annotations(value: str | None) -> str | None:
-    if value is None:
-        return None
-    if _ANNOTATIONS.fullmatch(value) is None:
-        raise Unreadable("bad-header", "Prefer: odata.include-annotations is a list of names")
-    return value
-
-
-def _returning(value: str | None) -> str | None:
-    if value is None:
-        return None
-    if value not in {"representation", "minimal"}:
-        raise Unreadable("bad-header", "Prefer: return is representation or minimal")
-    return value
-
-
-def _flag(value: str | None) -> bool:
-    return value is not None and value.lower() != "false"
+def documented(name: str) -> str:
+    """An MSCRM.* header, in lower case, as Dataverse's documentation writes it."""
+    return _DOCUMENTED.get(name, name)
 
 
 def is_guid(value: str) -> bool:

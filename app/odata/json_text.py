@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import Unreadable
+from app.odata.media import is_json
 
 DEPTH_MAX = 32
 
@@ -21,7 +22,8 @@ class Number:
 
 Json = str | bool | None | Number | list[Any] | dict[str, Any]
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# A string without an end reaches to the end of the body: each byte is looked at once.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
 
 
 class _Twice(ValueError):
@@ -69,6 +71,15 @@ def read_json(body: bytes) -> Json:
     if "\\u" in source:
         _no_lone_surrogates(value)
     return value
+
+
+def read_json_body(body: bytes | None, content_type: str | None) -> Json:
+    """A body that has to be there. Raises `Unreadable`, `unsupported-media-type` too."""
+    if not body:
+        raise Unreadable("bad-json", "the request needs a JSON body")
+    if not is_json(content_type):
+        raise Unreadable("unsupported-media-type", "a body is application/json in UTF-8: say so")
+    return read_json(body)
 
 
 def _bound_depth(body: bytes) -> None:

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
+import msgspec
+
 from app.errors import Unreadable
+from app.odata.lexer import GUID
 from app.odata.segments import Key, read_segment
 from app.odata.target import read_target
+from app.odata.tree import Literal
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_REGION = re.compile(r"^(https?://[^./]+)\.api(\.crm[0-9]*\.)", re.ASCII)
+_REGION = re.compile(r"^([^./]+)\.api(\.crm[0-9]*\.)", re.ASCII)
+_TWIN = r"\1\2"
+_PORTS = {"https": ":443", "http": ":80"}
+_PLAIN_REFERENCE = re.compile(rf"([A-Za-z_]\w*+)\(({GUID})\)", re.ASCII)
+_CONTENT_ID = re.compile(r"\$[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +47,33 @@ class Bases:
 
     def relative(self, url: str) -> str | None:
         """What stands behind the service root, or None where the URL leads elsewhere."""
+        rooted, absolute = _roots(self)
         if url.startswith("/"):
-            roots: tuple[str, ...] = (
-                f"/api/data/{self.version}/",
-                f"{_path(self.public)}/api/data/{self.version}/",
-            )
-            return _behind(url, roots) if not url.startswith("//") else None
+            return None if url.startswith("//") else _behind(url, rooted)
         if _SCHEME.match(url) is None:
             return url
-        scheme, _, rest = url.partition("://")
-        host, slash, path = rest.partition("/")
-        folded = _same_host(f"{scheme.lower()}://{host.lower()}") + slash + path
-        roots = tuple(
-            f"{_same_host(_fold(base))}/api/data/{self.version}/"
-            for base in (self.public, self.environment, self.public_root)
-        )
-        return _behind(folded, roots)
+        return _behind(_folded(url), absolute)
 
 
-def _fold(base: str) -> str:
-    scheme, _, rest = base.partition("://")
+@lru_cache(64)
+def _roots(bases: Bases) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The service root as it may be written: from the host's root, and with scheme and host."""
+    service = f"/api/data/{bases.version}/"
+    hosts = (bases.public, bases.environment, bases.public_root)
+    return (
+        (service, _path(bases.public) + service),
+        tuple(_folded(host) + service for host in hosts),
+    )
+
+
+def _folded(url: str) -> str:
+    """Scheme and host in lower case, without the port that goes without saying."""
+    scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
-
-
-def _same_host(origin: str) -> str:
-    """`org.api.crm4.dynamics.com` and `org.crm4.dynamics.com` are one environment."""
-    return _REGION.sub(r"\1\2", origin)
+    scheme, host = scheme.lower(), host.lower()
+    host = host.removesuffix(_PORTS.get(scheme, ":"))
+    # `org.api.crm4.dynamics.com` and `org.crm4.dynamics.com` are one environment.
+    return f"{scheme}://{_REGION.sub(_TWIN, host)}{slash}{path}"
 
 
 def _path(base: str) -> str:
@@ -75,8 +84,7 @@ def _behind(url: str, roots: tuple[str, ...]) -> str | None:
     return next((url[len(r) :] for r in roots if url.startswith(r)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """One row by set and key, or (`content_id`) the row that another part of a batch names."""
 
     entity_set: str = ""
@@ -93,7 +101,7 @@ class Reference:
 
 def read_reference(url: str, bases: Bases) -> Reference:
     """Raises `Unreadable`: `bad-link-target`."""
-    if re.fullmatch(r"\$[0-9]{1,9}", url):
+    if _CONTENT_ID.fullmatch(url):
         return Reference(content_id=url[1:])
     relative = bases.relative(url)
     if relative is None:
@@ -103,6 +111,10 @@ def read_reference(url: str, bases: Bases) -> Reference:
                 "bad-link-target", "a reference leads to another host, version or environment"
             )
         relative = url[1:]
+    plain = _PLAIN_REFERENCE.fullmatch(relative)
+    if plain is not None:
+        key = Key(((None, Literal(plain[2])),))
+        return Reference(plain[1], key, absolute="://" in url)
     try:
         target = read_target(relative.encode("utf-8"), inner=True)
         segments = [read_segment(s) for s in target.segments]

@@ -6,21 +6,14 @@ What an option may hold is the grammar's; which options may stand together is `r
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app.errors import Unreadable
 from app.odata import fetchxml
-from app.odata.expression import Parser, parse, parse_orderby
-from app.odata.query import (
-    ALL_PROPERTIES,
-    EMPTY,
-    Aggregate,
-    Expand,
-    FilterStep,
-    GroupStep,
-    Query,
-    Step,
-)
+from app.odata.clauses import read_apply, read_expand, read_select, read_whole, shown
+from app.odata.expression import parse, parse_orderby
+from app.odata.query import EMPTY, Query
 
 if TYPE_CHECKING:
     from app.odata.tree import Expression
@@ -32,8 +25,6 @@ SEAL = "broker-seal"
 
 _OPAQUE = frozenset({"savedQuery", "userQuery", "sql"})
 _PLAIN = frozenset({"x-ms-file-name", "size", "sessiontoken", "annotations"})
-_METHODS = frozenset({"sum", "min", "max", "average", "countdistinct"})
-_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def read_options(options: tuple[tuple[str, str], ...]) -> tuple[Query, str | None]:
@@ -45,7 +36,7 @@ def read_options(options: tuple[tuple[str, str], ...]) -> tuple[Query, str | Non
         # Clients spell `fetchXml` in every way; Dataverse reads all of them.
         name = "fetchXml" if raw_name.lower() == "fetchxml" else raw_name
         if name in found:
-            raise Unreadable("bad-query", f"the option {_shown(name)} is given twice")
+            raise Unreadable("bad-query", f"the option {shown(name)} is given twice")
         found[name] = value
     seal = found.pop(SEAL, None)
     fields: dict[str, Any] = {}
@@ -67,7 +58,7 @@ def read_options(options: tuple[tuple[str, str], ...]) -> tuple[Query, str | Non
         elif name in _PLAIN:
             plain.append((name, value))
         else:
-            raise Unreadable("unknown-option", f"the option {_shown(name)} is not read")
+            raise Unreadable("unknown-option", f"the option {shown(name)} is not read")
     if aliases:
         fields["aliases"] = tuple(aliases)
     if plain:
@@ -75,100 +66,6 @@ def read_options(options: tuple[tuple[str, str], ...]) -> tuple[Query, str | Non
     query = Query(**fields)
     _bound_expansions(query)
     return query, seal
-
-
-def _shown(name: str) -> str:
-    """An option's name as an error may repeat it: short, and only if it is a name."""
-    return name if re.fullmatch(r"[$@]?[A-Za-z_][\w-]{0,40}", name, re.ASCII) else "(unprintable)"
-
-
-def _select(value: str) -> tuple[str, ...]:
-    parser = Parser(value, "$select")
-    names = _names(parser)
-    parser.end()
-    return names
-
-
-def _names(parser: Parser) -> tuple[str, ...]:
-    names: list[str] = []
-    while True:
-        names.append("*" if parser.take("*") else parser.name("a column"))
-        if not parser.take(","):
-            break
-    # `name,*` is everything, as `*` is.
-    return ALL_PROPERTIES if "*" in names else tuple(names)
-
-
-def _expand(value: str) -> tuple[Expand, ...]:
-    parser = Parser(value, "$expand")
-    items = _expand_items(parser)
-    parser.end()
-    return items
-
-
-def _expand_items(parser: Parser) -> tuple[Expand, ...]:
-    items: list[Expand] = []
-    while True:
-        items.append(_expand_item(parser))
-        if not parser.take(","):
-            break
-    names = [(i.navigation, i.cast, i.suffix) for i in items]
-    if len(set(names)) != len(names):
-        raise Unreadable("bad-query", "$expand names a navigation property twice")
-    return tuple(items)
-
-
-def _expand_item(parser: Parser) -> Expand:
-    navigation = parser.name("a navigation property")
-    if "." in navigation:
-        raise parser.bad("a cast stands behind its navigation property; before")
-    cast = suffix = None
-    while parser.take("/"):
-        if parser.token.kind == "system" and parser.token.text in {"$ref", "$count"}:
-            suffix = parser.advance().text
-            break
-        if cast is not None:
-            raise parser.bad("a path in $expand has one step; nest $expand instead")
-        cast = parser.name("a type, $ref or $count")
-        if "." not in cast:
-            raise parser.bad("a path in $expand has one step; nest $expand instead; before")
-    query = EMPTY
-    if parser.take("("):
-        parser.deeper()
-        query = _nested(parser)
-        parser.expect(")")
-        parser.shallower()
-    return Expand(navigation, cast, suffix, query)
-
-
-def _nested(parser: Parser) -> Query:
-    fields: dict[str, Any] = {}
-    while True:
-        if parser.token.kind != "system":
-            raise parser.bad("expected an option such as $select")
-        name = parser.advance().text
-        field = name[1:]
-        if field not in {"select", "filter", "orderby", "top", "expand"}:
-            raise Unreadable("unknown-option", f"the option {_shown(name)} is not read in $expand")
-        if field in fields:
-            raise Unreadable("bad-query", f"the option {name} is given twice in $expand")
-        parser.expect("=")
-        if field == "select":
-            fields[field] = _names(parser)
-        elif field == "filter":
-            fields[field] = parser.expression()
-        elif field == "orderby":
-            fields[field] = parser.orders()
-        elif field == "expand":
-            fields[field] = _expand_items(parser)
-        else:
-            token = parser.advance()
-            fields[field] = _top(token.text)
-        if not parser.take(";"):
-            break
-        if parser.peek(")"):
-            break
-    return Query(**fields)
 
 
 def _bound_expansions(query: Query) -> None:
@@ -183,78 +80,6 @@ def _bound_expansions(query: Query) -> None:
         )
 
 
-def _apply(value: str) -> tuple[Step, ...]:
-    parser = Parser(value, "$apply")
-    steps: list[Step] = []
-    while True:
-        steps.append(_step(parser))
-        if not parser.take("/"):
-            break
-    parser.end()
-    return tuple(steps)
-
-
-def _step(parser: Parser) -> Step:
-    name = parser.name("filter, groupby or aggregate")
-    parser.expect("(")
-    step: Step
-    if name == "filter":
-        step = FilterStep(parser.expression())
-    elif name == "aggregate":
-        step = GroupStep(None, _aggregates(parser))
-    elif name == "groupby":
-        parser.expect("(")
-        keys = [_property_path(parser)]
-        while parser.take(","):
-            keys.append(_property_path(parser))
-        parser.expect(")")
-        figures: tuple[Aggregate, ...] = ()
-        if parser.take(","):
-            if parser.name("aggregate") != "aggregate":
-                raise parser.bad("only aggregate(…) is read in groupby; before")
-            parser.expect("(")
-            figures = _aggregates(parser)
-            parser.expect(")")
-        step = GroupStep(tuple(keys), figures)
-    else:
-        raise parser.bad("only filter, groupby and aggregate are read; before")
-    parser.expect(")")
-    return step
-
-
-def _property_path(parser: Parser) -> tuple[str, ...]:
-    path = [parser.name("a column")]
-    while parser.take("/"):
-        path.append(parser.name("a column"))
-    return tuple(path)
-
-
-def _aggregates(parser: Parser) -> tuple[Aggregate, ...]:
-    found: list[Aggregate] = []
-    while True:
-        parser.term()
-        source: Expression | None = None
-        method: str | None = None
-        if parser.token.kind == "system" and parser.token.text == "$count":
-            parser.advance()
-        else:
-            source = parser.arithmetic()
-            if parser.name("with") != "with":
-                raise parser.bad("expected 'with' before")
-            method = parser.name("a method")
-            if method not in _METHODS:
-                raise parser.bad("this method is not read; before")
-        if parser.name("as") != "as":
-            raise parser.bad("expected 'as' before")
-        alias = parser.name("an alias")
-        if "." in alias:
-            raise parser.bad("an alias is a plain identifier; before")
-        found.append(Aggregate(source, method, alias))
-        if not parser.take(","):
-            break
-    return tuple(found)
-
-
 def _count(value: str) -> bool:
     if value not in {"true", "false"}:
         raise Unreadable("bad-query", "$count is true or false")
@@ -262,9 +87,7 @@ def _count(value: str) -> bool:
 
 
 def _top(value: str) -> int:
-    if _NUMBER.fullmatch(value) is None:
-        raise Unreadable("bad-query", "$top is a whole number")
-    return int(value)
+    return read_whole(value, "$top")
 
 
 def _filter(value: str) -> Expression:
@@ -282,11 +105,11 @@ def _token(value: str) -> str:
 
 
 _READERS: dict[str, tuple[str, Any]] = {
-    "$select": ("select", _select),
-    "$expand": ("expand", _expand),
+    "$select": ("select", read_select),
+    "$expand": ("expand", read_expand),
     "$filter": ("filter", _filter),
     "$orderby": ("orderby", _orderby),
-    "$apply": ("apply", _apply),
+    "$apply": ("apply", read_apply),
     "$count": ("count", _count),
     "$top": ("top", _top),
     "$skiptoken": ("skiptoken", _token),
@@ -294,3 +117,28 @@ _READERS: dict[str, tuple[str, Any]] = {
     "$id": ("reference", _token),
     "fetchXml": ("fetch", fetchxml.read_fetch),
 }
+
+
+def only(query: Query, allowed: frozenset[str], where: str) -> None:
+    """Raises `Unreadable` where an option stands that has no meaning there."""
+    if query is EMPTY:
+        return
+    for name in _others(allowed):
+        if getattr(query, name) not in _UNSET:
+            raise Unreadable("bad-query", f"the option {_OPTION.get(name, name)} {where}")
+
+
+_UNSET = (None, ())
+
+
+@cache
+def _others(allowed: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in Query.__struct_fields__ if name not in allowed)
+
+
+_OPTION = {
+    name: f"${name}"
+    for name in ("select", "expand", "filter", "orderby", "apply", "count", "top", "skiptoken",
+                 "deltatoken")
+} | {"fetch": "fetchXml", "opaque": "savedQuery, userQuery or sql", "reference": "$id",
+     "aliases": "@…", "plain": "of a file or of $metadata"}  # fmt: skip

@@ -56,8 +56,15 @@ class Place:
     source_key: Key | None = None
     routine: Routine | None = None
     routine_name: str = ""
+    on_row: bool = False
+    """Whether the `$ref` or call at the end stands behind one row, not behind a collection."""
     steps: int = 0
     """Navigation properties on the way."""
+
+    @property
+    def file(self) -> bool:
+        """Whether bytes may come or go: a file, an image, or a column's bare value."""
+        return self.column is not None and (self.raw_value or self.column.may_be_file)
 
 
 class Walker:
@@ -148,7 +155,8 @@ class Walker:
             raise Unreadable("bad-path", f"{segment.name} takes no key")
         if segment.name == "$count" and place.kind is Kind.ROWS:
             place.kind = Kind.COUNT
-        elif segment.name == "$ref" and place.navigation is not None:
+        elif segment.name == "$ref" and (self._reading or place.navigation is not None):
+            place.on_row = place.kind is Kind.ROW
             place.kind = Kind.REFERENCE
         else:
             raise Unreadable("bad-path", f"{segment.name} cannot stand here")
@@ -187,7 +195,7 @@ class Walker:
         )
         if place.kind is Kind.ROW and place.key is not None:
             address(self._resolver, place.scope, place.key)
-        place.source_key = place.key if place.kind is Kind.ROW else None
+        place.on_row = place.kind is Kind.ROW
         place.kind = Kind.CALL
 
     def _member(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.odata.tree import Expression, text
+import msgspec
+from msgspec.structs import replace
+
+from app.odata.tree import Expression, operand_text, text
 
 if TYPE_CHECKING:
     from app.odata.fetchxml import Fetch
@@ -13,8 +15,7 @@ if TYPE_CHECKING:
 ALL_PROPERTIES = ("*",)
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(msgspec.Struct, frozen=True):
     """`revenue with sum as total`; without `method`, `$count as total`."""
 
     source: Expression | None
@@ -22,15 +23,13 @@ class Aggregate:
     alias: str
 
 
-@dataclass(frozen=True, slots=True)
-class FilterStep:
+class FilterStep(msgspec.Struct, frozen=True):
     """`filter(…)` in `$apply`."""
 
     condition: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStep:
+class GroupStep(msgspec.Struct, frozen=True):
     """`groupby((a,b),aggregate(…))`; without keys, `aggregate(…)` alone."""
 
     keys: tuple[tuple[str, ...], ...] | None
@@ -40,8 +39,7 @@ class GroupStep:
 Step = FilterStep | GroupStep
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """What stands behind `?`, or in the parentheses of an expanded item."""
 
     select: tuple[str, ...] | None = None
@@ -62,12 +60,18 @@ class Query:
     plain: tuple[tuple[str, str], ...] = ()
     """Options of file transfers and of `$metadata`: `size`, `x-ms-file-name`, …"""
 
+    def __repr__(self) -> str:
+        return f"Query({', '.join(name for name, _ in write_options(self))})"
+
     def continued(self) -> bool:
         return self.skiptoken is not None or self.deltatoken is not None
 
+    def referring(self, url: str) -> Query:
+        """The same with this `$id`."""
+        return replace(self, reference=url)
 
-@dataclass(frozen=True, slots=True)
-class Expand:
+
+class Expand(msgspec.Struct, frozen=True):
     """`navigation`, perhaps behind a cast; perhaps only its `$ref` or `$count`."""
 
     navigation: str
@@ -89,7 +93,7 @@ def write_select(names: tuple[str, ...]) -> str:
 
 
 def write_orderby(keys: tuple[tuple[Expression, bool], ...]) -> str:
-    return ",".join(text(key) + (" desc" if descending else "") for key, descending in keys)
+    return ",".join(operand_text(key) + (" desc" if descending else "") for key, descending in keys)
 
 
 def write_step(step: Step) -> str:
@@ -98,7 +102,7 @@ def write_step(step: Step) -> str:
     figures = ",".join(
         f"$count as {a.alias}"
         if a.source is None
-        else f"{text(a.source)} with {a.method} as {a.alias}"
+        else f"{operand_text(a.source)} with {a.method} as {a.alias}"
         for a in step.aggregates
     )
     if step.keys is None:

@@ -6,8 +6,9 @@ be taken in, and its `finish` gives the `Reading`. What cannot be read raises `U
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from app.errors import Unreadable
 from app.odata.batch import read_batch
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """A grant's limits, as far as reading needs them."""
 
     expand_depth: int = 3
@@ -50,8 +50,7 @@ class SealCheck(Protocol):
     def __call__(self, seal: str, target: Target) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """A request's head, read. `finish` takes the body, as `body_mode` asks for it."""
 
     reader: RequestReader
@@ -115,7 +114,7 @@ class RequestReader:
             )
         at = read_target(target, inner=part)
         read = read_headers(headers, part=part)
-        path = tuple(read_segment(s) for s in at.segments)
+        path = tuple([read_segment(s) for s in at.segments])
         query, seal = read_options(at.options)
         _bound_page(query, self.bounds.page_size)
         sealed_by = self._sealed_by(at, query, seal)
@@ -164,9 +163,9 @@ def _bound_page(query: Query, page_size: int) -> None:
         asked += [int(query.fetch.root.get(n) or 0) for n in ("count", "top")]
     pending = list(query.expand)
     while pending:
-        item = pending.pop()
-        asked.append(item.query.top or 0)
-        pending.extend(item.query.expand)
+        inner = pending.pop().query
+        asked.append(inner.top or 0)
+        pending.extend(inner.expand)
     if max(asked) > page_size:
         raise Unreadable(
             "limit-exceeded", f"more than this grant's {page_size} rows a page: use paging"
@@ -184,11 +183,14 @@ def _body_mode(method: str, place: Place, headers: RequestHeaders, *, part: bool
         if part:
             raise Unreadable("bad-batch", "a batch cannot hold another batch")
         return BodyMode.BATCH
-    if place.kind is Kind.COLUMN and not (method == "PUT" and is_json(headers.content_type)):
-        if part:
-            raise Unreadable("bad-batch", "a file is not sent inside a batch")
-        return BodyMode.STREAM
-    return BodyMode.JSON
+    column = place.column
+    if place.kind is not Kind.COLUMN or column is None or not column.may_be_file:
+        return BodyMode.JSON
+    if method == "PUT" and is_json(headers.content_type):
+        return BodyMode.JSON
+    if part:
+        raise Unreadable("bad-batch", "a file is not sent inside a batch")
+    return BodyMode.STREAM
 
 
 def _precondition(method: str, place: Place, headers: RequestHeaders) -> Precondition:

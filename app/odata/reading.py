@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +42,7 @@ class Precondition(StrEnum):
     ABSENT = "absent"
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Rows that come back: of which type, from which sets; many or one."""
 
     type_name: str
@@ -51,41 +52,41 @@ class Rows:
     """False where only a count or references come back: no `$select` narrows those."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """`{"value": …}`, of one column."""
 
     value: Json
 
+    def __repr__(self) -> str:
+        return "Value(…)"
 
-@dataclass(frozen=True, slots=True)
-class Targets:
+
+class Targets(msgspec.Struct, frozen=True):
     """The rows of a bulk message."""
 
     records: tuple[Record, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True):
     """An action's body, or nothing."""
 
     value: Json
 
+    def __repr__(self) -> str:
+        return "Parameters(…)"
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+
+class Stream(msgspec.Struct, frozen=True):
     """A file's bytes, not looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSet(msgspec.Struct, frozen=True):
     """Parts that Dataverse does all or none of."""
 
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One request of a batch. `number` counts requests from 1, in order."""
 
     number: int
@@ -93,8 +94,7 @@ class Part:
     content_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     items: tuple[Part | ChangeSet, ...]
 
     def parts(self) -> tuple[Part, ...]:
@@ -106,13 +106,17 @@ class Batch:
                 found.append(item)
         return tuple(found)
 
-    def mapped(self, change: Callable[[Part], Part]) -> Batch:
-        """The same batch with every part changed."""
+    def mapped(self, change: Callable[[Part], Reading]) -> Batch:
+        """The same batch, every part with another reading."""
+
+        def part(old: Part) -> Part:
+            return replace(old, reading=change(old))
+
         return Batch(
             tuple(
-                ChangeSet(tuple(change(p) for p in item.parts))
+                ChangeSet(tuple(part(p) for p in item.parts))
                 if isinstance(item, ChangeSet)
-                else change(item)
+                else part(item)
                 for item in self.items
             )
         )
@@ -122,8 +126,7 @@ if TYPE_CHECKING:
     Body = Record | Value | Reference | Targets | Parameters | Stream | Batch | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """A request that could be read.
 
     `accesses` are what it does whatever the row's state; an open upsert does `if_updated` or
@@ -135,7 +138,7 @@ class Reading:
     path: tuple[Segment, ...]
     query: Query
     headers: RequestHeaders
-    body: Body = field(repr=False)
+    body: Body
     returns: Rows | None
     accesses: tuple[Access, ...]
     demands: tuple[Demand, ...] = ()
@@ -149,6 +152,14 @@ class Reading:
     file: bool = False
     """Headers of file transfers travel, and Accept as it is."""
     kind: str = ""
+
+    def __repr__(self) -> str:
+        return f"Reading({self.method} {self.kind})"
+
+    @property
+    def streams(self) -> bool:
+        """Whether the caller's body passes unread."""
+        return isinstance(self.body, Stream)
 
     @property
     def batch(self) -> Batch | None:

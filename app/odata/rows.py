@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from app.errors import Unreadable
 from app.odata.demands import Row, Unfilterable, Unknown
 
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
     from app.odata.segments import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """What a Content-ID stands for: a row of a table that an earlier part made or changed."""
 
     entity_set: str

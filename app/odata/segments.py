@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from app.errors import Unreadable
 from app.odata.expression import Parser
-from app.odata.tree import Expression, Literal, text
+from app.odata.headers import is_guid
+from app.odata.tree import Expression, Literal, Member, value_text
 
-_SEGMENT = re.compile(r"(\$?[A-Za-z_][\w.]*|\$[0-9]{1,9})(\(.*\))?", re.ASCII | re.DOTALL)
-_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_SEGMENT = re.compile(r"(\$?[A-Za-z_][\w.]*+|\$[0-9]{1,9})(\(.*\))?", re.ASCII | re.DOTALL)
+_COLUMN = re.compile(r"[A-Za-z_]\w*+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What picks a row: its GUID (one value without a name), or columns of an alternate key."""
+class Key(msgspec.Struct, frozen=True):
+    """What picks a row: its id (a value without a name), or columns with their values."""
 
     values: tuple[tuple[str | None, Literal], ...]
 
     @property
     def guid(self) -> str | None:
+        """In lower case, where the key is one GUID without a name."""
+        return self.id_in(None)
+
+    def id_in(self, primary_key: str | None) -> str | None:
+        """The same, also where the GUID is given as this column: `accountid=…`."""
+        if len(self.values) != 1:
+            return None
         name, value = self.values[0]
-        if len(self.values) == 1 and name is None and _GUID.fullmatch(value.text):
-            return value.text.lower()
-        return None
+        known = name is None or name == primary_key
+        return value.text.lower() if known and is_guid(value.text) else None
 
     def text(self) -> str:
-        return ",".join(v.text if n is None else f"{n}={v.text}" for n, v in self.values)
+        return ",".join([v.text if n is None else f"{n}={v.text}" for n, v in self.values])
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """`arguments` is None without parentheses; positional ones have no name."""
 
     name: str
@@ -51,8 +57,8 @@ class Segment:
     def text(self) -> str:
         if self.arguments is None:
             return self.name
-        inside = ",".join(text(v) if n is None else f"{n}={text(v)}" for n, v in self.arguments)
-        return f"{self.name}({inside})"
+        inside = [value_text(v) if n is None else f"{n}={value_text(v)}" for n, v in self.arguments]
+        return f"{self.name}({','.join(inside)})"
 
 
 def read_segment(source: str) -> Segment:
@@ -61,23 +67,23 @@ def read_segment(source: str) -> Segment:
     if match is None:
         raise Unreadable("bad-path", "a path segment is no name, perhaps with a key behind it")
     name, inside = match.groups()
+    if name[-1] == ".":
+        raise Unreadable("bad-path", "a name ends with a dot")
     if inside is None:
         return Segment(name)
-    if "." in name and name.endswith("."):
-        raise Unreadable("bad-path", "a name ends with a dot")
     parser = Parser(inside, "the path")
     parser.expect("(")
     arguments: list[tuple[str | None, Expression]] = []
     seen: set[str] = set()
     while not parser.peek(")"):
         label: str | None = None
-        value = parser.arithmetic_free()
+        value = parser.value()
         if parser.take("="):
             label = _label(value)
             if label in seen:
                 raise Unreadable("bad-path", "a key names a column twice")
             seen.add(label)
-            value = parser.arithmetic_free()
+            value = parser.value()
         arguments.append((label, value))
         if not parser.take(","):
             break
@@ -89,7 +95,6 @@ def read_segment(source: str) -> Segment:
 
 
 def _label(value: Expression) -> str:
-    label = text(value)
-    if re.fullmatch(r"[A-Za-z_]\w*", label, re.ASCII) is None:
-        raise Unreadable("bad-path", "a key names something that is no column")
-    return label
+    if isinstance(value, Member) and len(value.path) == 1 and _COLUMN.fullmatch(value.path[0]):
+        return value.path[0]
+    raise Unreadable("bad-path", "a key names something that is no column")

@@ -7,24 +7,26 @@ meets an encoded slash, a dot segment or an option given twice.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 from app.errors import Unreadable
 
 TARGET_BYTES_MAX = 32 * 1024
 
-_PLAIN = re.compile(rb"[\x21-\x7e]*")
-_INNER_PLAIN = re.compile(rb"[\x20-\x7e]*")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_PLAIN = re.compile(rb"[\x21-\x7e]*+")
+_INNER_PLAIN = re.compile(rb"[\x20-\x7e]*+")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PATH_FORBIDDEN = re.compile(rb"%(?:2[fFeE]|5[cC]|00)|\\")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Line breaks and tabs are white space inside options: Microsoft's own samples have them.
 _QUERY_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_STRINGS = re.compile(r"'(?:[^']|'')*+'")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Path segments below the service root, and options in order; all decoded.
 
     No segments: the service root itself.
@@ -33,22 +35,33 @@ class Target:
     segments: tuple[str, ...]
     options: tuple[tuple[str, str], ...]
 
+    def __repr__(self) -> str:
+        return f"Target({len(self.segments)} segments, {len(self.options)} options)"
+
 
 def read_target(raw: bytes, *, inner: bool = False) -> Target:
-    """Read `accounts(…)?$select=…`. `inner` is a batch part's, where spaces may stand raw.
+    """Read `accounts(…)?$select=…`.
 
-    Raises `Unreadable`: `bad-path`, `bad-query` or `target-too-long`.
+    `inner` is a batch part's or a reference's, which clients write without encoding spaces and
+    letters beyond ASCII. Raises `Unreadable`: `bad-path`, `bad-query` or `target-too-long`.
     """
     if len(raw) > TARGET_BYTES_MAX:
         raise Unreadable(
             "target-too-long",
             f"the target has {len(raw)} bytes; {TARGET_BYTES_MAX} are read: use a $batch",
         )
+    plain = _PLAIN
+    if inner:
+        plain = _INNER_PLAIN
+        raw = _BEYOND_ASCII.sub(_escaped, raw)
     path, mark, query = raw.partition(b"?")
-    plain = _INNER_PLAIN if inner else _PLAIN
     if plain.fullmatch(raw) is None:
         raise Unreadable("bad-path", "the target has a byte that must be percent-encoded")
     return Target(_segments(path), _options(query) if mark else ())
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match.group()[0]
 
 
 def _segments(path: bytes) -> tuple[str, ...]:
@@ -58,30 +71,27 @@ def _segments(path: bytes) -> tuple[str, ...]:
         raise Unreadable("bad-path", "the path has an encoded slash, backslash, dot or NUL")
     if b"#" in path:
         raise Unreadable("bad-path", "the path has a fragment")
-    return tuple(_segment(s) for s in path.split(b"/"))
+    return tuple([_segment(s) for s in path.split(b"/")])
 
 
 def _segment(raw: bytes) -> str:
-    segment = _decode(raw, "path") if b"%" in raw else raw.decode("ascii")
+    segment = _decoded(raw, "path")
     if segment in {"", ".", ".."}:
         raise Unreadable("bad-path", "the path has an empty or a dot segment")
     if _CONTROL.search(segment):
         raise Unreadable("bad-path", "the path has a control character")
-    if ";" in segment and ";" in re.sub(r"'(?:[^']|'')*'", "''", segment):
+    if ";" in segment and ";" in _STRINGS.sub("", segment):
         raise Unreadable("bad-path", "the path has a matrix parameter (';')")
     return segment
 
 
-def _decode(raw: bytes, what: str) -> str:
-    def byte(match: re.Match[bytes]) -> bytes:
-        digits = match.group(1)
-        if digits is None:
-            raise Unreadable(f"bad-{what}", f"the {what} has a '%' that begins no escape")
-        return bytes((int(digits, 16),))
-
-    decoded = _ESCAPE.sub(byte, raw)
+def _decoded(raw: bytes, what: str) -> str:
+    if b"%" not in raw:
+        return raw.decode("ascii")
+    if _BROKEN_ESCAPE.search(raw):
+        raise Unreadable(f"bad-{what}", f"the {what} has a '%' that begins no escape")
     try:
-        return decoded.decode("utf-8")
+        return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
         raise Unreadable(f"bad-{what}", f"the {what} is not UTF-8") from None
 
@@ -92,35 +102,41 @@ def _options(query: bytes) -> tuple[tuple[str, str], ...]:
     if b"#" in query:
         raise Unreadable("bad-query", "the query has a fragment")
     options: list[tuple[str, str]] = []
-    for part in query.split(b"&"):
+    for part in query.replace(b"+", b" ").split(b"&"):
         if not part:
             raise Unreadable("bad-query", "the query has an empty option ('&&')")
         name, _, value = part.partition(b"=")
-        options.append((_option_text(name), _option_text(value)))
+        options.append((_decoded(name, "query"), _decoded(value, "query")))
+    if b"%" in query and any(
+        _QUERY_CONTROL.search(n) or _QUERY_CONTROL.search(v) for n, v in options
+    ):
+        raise Unreadable("bad-query", "the query has a control character")
     return tuple(options)
 
 
-def _option_text(raw: bytes) -> str:
-    spaced = raw.replace(b"+", b" ")
-    decoded = _decode(spaced, "query") if b"%" in spaced else spaced.decode("ascii")
-    if _QUERY_CONTROL.search(decoded):
-        raise Unreadable("bad-query", "the query has a control character")
-    return decoded
-
-
 _PATH_SAFE = "!$'()*,=:@-._~"
-_QUERY_SAFE = "!$'()*,/:;@-._~"
+_VALUE_SAFE = "!$'()*,/:;=@-._~"
+_SAFE_PATH = re.compile(r"[A-Za-z0-9!$'()*,=:@._~-]*+")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9$@._~-]*+")
+_SAFE_OR_SPACE = re.compile(r"[A-Za-z0-9!$'()*,/:;=@._~ -]*+")
 
 
 def write_path(segments: tuple[str, ...]) -> str:
-    return "/".join(quote(s, safe=_PATH_SAFE) for s in segments)
+    return "/".join([s if _SAFE_PATH.fullmatch(s) else quote(s, _PATH_SAFE) for s in segments])
 
 
 def write_query(options: tuple[tuple[str, str], ...]) -> str:
-    return "&".join(
-        f"{quote(name, safe=_QUERY_SAFE)}={quote(value, safe=_QUERY_SAFE)}"
-        for name, value in options
-    )
+    return "&".join([f"{_name(name)}={_value(value)}" for name, value in options])
+
+
+def _name(name: str) -> str:
+    return name if _SAFE_NAME.fullmatch(name) else quote(name, "$@-._~")
+
+
+def _value(value: str) -> str:
+    if _SAFE_OR_SPACE.fullmatch(value):
+        return value.replace(" ", "%20")
+    return quote(value, _VALUE_SAFE)
 
 
 def write_target(target: Target) -> str:

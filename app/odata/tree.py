@@ -7,18 +7,21 @@ again gives the same tree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(msgspec.Struct, frozen=True):
     """A constant as it is written: `'O''Neil'`, `5`, `true`, a GUID, `Namespace.Enum'Member'`."""
 
     text: str
 
-    @property
-    def is_string(self) -> bool:
-        return self.text[0] == "'" or self.text[0] == '"'
+    def __repr__(self) -> str:
+        return "Literal(…)"
 
     def string(self) -> str | None:
         """What a string literal says, or None where this is none."""
@@ -29,38 +32,33 @@ class Literal:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A path to a property: `name`, `primarycontactid/fullname`, `t/subject`, `Tasks/$count`."""
 
     path: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True):
     """A parameter alias, its `@` included."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """A built-in function with positional arguments: `contains(name,'x')`."""
 
     name: str
     arguments: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """A qualified function with named parameters, as Dataverse's query functions are."""
 
     name: str
     parameters: tuple[tuple[str, Expression], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lambda:
+class Lambda(msgspec.Struct, frozen=True):
     """`path/any(variable:body)` or `all`; an `any` may stand without a body."""
 
     path: tuple[str, ...]
@@ -69,8 +67,7 @@ class Lambda:
     body: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(msgspec.Struct, frozen=True):
     """A comparison or arithmetic."""
 
     operator: str
@@ -78,32 +75,28 @@ class Binary:
     right: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Logical:
+class Logical(msgspec.Struct, frozen=True):
     """`and` or `or` over two or more operands, none of which is the same operator again."""
 
     operator: str
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(msgspec.Struct, frozen=True):
     """`not` or `-`."""
 
     operator: str
     operand: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A list: `['a','b']`, or with `brackets` "(" what stands behind `in`."""
 
     items: tuple[Expression, ...]
     brackets: str = "["
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An object, as function parameters hold them: `{'@odata.id':'accounts(…)'}`."""
 
     members: tuple[tuple[Literal, Expression], ...]
@@ -132,53 +125,118 @@ def _level(node: Expression) -> int:
 
 def text(node: Expression) -> str:
     """Write the expression with as few parentheses as its meaning needs."""
-    if isinstance(node, Literal):
-        return node.text
-    if isinstance(node, Member):
-        return "/".join(node.path)
-    if isinstance(node, Alias):
-        return node.name
-    if isinstance(node, Logical):
-        level = _level(node)
-        return f" {node.operator} ".join(_inner(o, level + 1) for o in node.operands)
-    if isinstance(node, Binary):
-        level = _level(node)
-        # Left-associative; comparisons do not chain, so both their sides bind tighter.
-        left = level + 1 if level == _COMPARISON else level
-        return f"{_inner(node.left, left)} {node.operator} {_inner(node.right, level + 1)}"
-    if isinstance(node, Function):
-        return f"{node.name}({','.join(text(a) for a in node.arguments)})"
-    if isinstance(node, Unary):
-        sign = "not " if node.operator == "not" else "-"
-        return sign + _inner(node.operand, _UNARY)
-    if isinstance(node, Named):
-        inside = ",".join(f"{name}={text(value)}" for name, value in node.parameters)
-        return f"{node.name}({inside})"
-    if isinstance(node, Lambda):
-        inside = "" if node.body is None else f"{node.variable}:{text(node.body)}"
-        return f"{'/'.join(node.path)}/{node.quantifier}({inside})"
-    if isinstance(node, Listed):
-        close = "]" if node.brackets == "[" else ")"
-        return node.brackets + ",".join(text(i) for i in node.items) + close
-    return "{" + ",".join(f"{k.text}:{text(v)}" for k, v in node.members) + "}"
+    return _WRITERS[type(node)](node)
+
+
+def operand_text(node: Expression) -> str:
+    """The same for a place that takes no comparison: a sort key, a figure's source."""
+    return _inner(node, _ADDITIVE)
+
+
+def value_text(node: Expression) -> str:
+    """The same for a place that takes one operand: a key's or a parameter's value."""
+    return _inner(node, _UNARY)
 
 
 def _inner(node: Expression, level: int) -> str:
-    written = text(node)
+    written = _WRITERS[type(node)](node)
     return written if _level(node) >= level else f"({written})"
+
+
+def _logical(node: Logical) -> str:
+    level = _level(node) + 1
+    return f" {node.operator} ".join([_inner(o, level) for o in node.operands])
+
+
+def _binary(node: Binary) -> str:
+    level = _level(node)
+    # Left-associative; comparisons do not chain, so both their sides bind tighter.
+    left = level + 1 if level == _COMPARISON else level
+    return f"{_inner(node.left, left)} {node.operator} {_inner(node.right, level + 1)}"
+
+
+def _function(node: Function) -> str:
+    return f"{node.name}({','.join([_inner(a, _COMPARISON) for a in node.arguments])})"
+
+
+def _named(node: Named) -> str:
+    inside = ",".join([f"{name}={_inner(value, _UNARY)}" for name, value in node.parameters])
+    return f"{node.name}({inside})"
+
+
+def _lambda(node: Lambda) -> str:
+    inside = "" if node.body is None else f"{node.variable}:{text(node.body)}"
+    return f"{'/'.join(node.path)}/{node.quantifier}({inside})"
+
+
+def _unary(node: Unary) -> str:
+    sign = "not " if node.operator == "not" else "-"
+    return sign + _inner(node.operand, _UNARY)
+
+
+def _listed(node: Listed) -> str:
+    close = "]" if node.brackets == "[" else ")"
+    return node.brackets + ",".join([_inner(i, _UNARY) for i in node.items]) + close
+
+
+def _entry(node: Entry) -> str:
+    inside = ",".join([f"{k.text}:{_inner(v, _UNARY)}" for k, v in node.members])
+    return "{" + inside + "}"
+
+
+def _member(node: Member) -> str:
+    return "/".join(node.path)
+
+
+def _literal(node: Literal) -> str:
+    return node.text
+
+
+def _alias(node: Alias) -> str:
+    return node.name
+
+
+_WRITERS: dict[type, Callable[..., str]] = {
+    Literal: _literal,
+    Member: _member,
+    Alias: _alias,
+    Function: _function,
+    Named: _named,
+    Lambda: _lambda,
+    Binary: _binary,
+    Logical: _logical,
+    Unary: _unary,
+    Listed: _listed,
+    Entry: _entry,
+}
+
+
+def children(node: Expression) -> tuple[Expression, ...]:
+    """The expressions directly inside."""
+    if isinstance(node, Binary):
+        return (node.left, node.right)
+    if isinstance(node, Logical):
+        return node.operands
+    if isinstance(node, Function):
+        return node.arguments
+    if isinstance(node, Listed):
+        return node.items
+    if isinstance(node, Unary):
+        return (node.operand,)
+    if isinstance(node, Named):
+        return tuple(v for _, v in node.parameters)
+    if isinstance(node, Entry):
+        return tuple(v for _, v in node.members)
+    if isinstance(node, Lambda) and node.body is not None:
+        return (node.body,)
+    return ()
 
 
 def both(left: Expression | None, right: Expression) -> Expression:
     """`left and right`, each meaning what it meant alone."""
     if left is None:
         return right
-    operands: list[Expression] = []
-    for node in (left, right):
-        if isinstance(node, Logical) and node.operator == "and":
-            operands.extend(node.operands)
-        else:
-            operands.append(node)
-    return Logical("and", tuple(operands))
+    return Logical("and", (*conjuncts(left), *conjuncts(right)))
 
 
 def conjuncts(node: Expression | None) -> tuple[Expression, ...]:

@@ -9,11 +9,16 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from app.odata.body import Record
+from app.odata.headers import documented
 from app.odata.json_text import write_json
 from app.odata.links import Bases, Reference
-from app.odata.query import write_options
-from app.odata.reading import Batch, ChangeSet, Parameters, Part, Reading, Stream, Targets, Value
+from app.odata.media import json_accept
+from app.odata.preferences import write_preferences
+from app.odata.query import EMPTY, write_options
+from app.odata.reading import Batch, ChangeSet, Parameters, Part, Reading, Targets, Value
 from app.odata.target import write_path, write_query
 
 if TYPE_CHECKING:
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
     from app.odata.reading import Body
 
 Pairs = tuple[tuple[str, str], ...]
+
+PAGE_SIZE_MAX = 5000
+"""Rows a page where the grant sets none; Dataverse's own maximum (dataverse-reference 3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,7 @@ class Sending:
     caller_object_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A request for Dataverse. `streams` says that the caller's body passes unread.
 
     `dropped` are headers and preferences that do not travel and would have meant something.
@@ -46,26 +53,28 @@ class Outgoing:
 
     method: str
     target: str
-    headers: Pairs = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    headers: Pairs
+    body: bytes | None = None
     streams: bool = False
     dropped: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Outgoing({self.method}, …)"
 
 
 def write(reading: Reading, sending: Sending) -> Outgoing:
     """The request as Dataverse gets it. `target` is the path from the host's root."""
     headers, dropped = _headers(reading, sending)
-    body: bytes | None = None
+    body: bytes | None
     if isinstance(reading.body, Batch):
         body, boundary, more = _batch(reading.body, sending)
         headers.append(("Content-Type", f'multipart/mixed; boundary="{boundary}"'))
-        dropped.extend(more)
+        dropped += more
     else:
         body = write_body(reading.body, sending.bases)
-        if body is not None:
-            headers.append(("Content-Type", _json_type(reading)))
-        elif isinstance(reading.body, Stream) and reading.headers.content_type is not None:
-            headers.append(("Content-Type", reading.headers.content_type))
+        content_type = _content_type(reading, body)
+        if content_type is not None:
+            headers.append(("Content-Type", content_type))
     if sending.caller_object_id is not None:
         headers.append(("CallerObjectId", sending.caller_object_id))
     return Outgoing(
@@ -73,23 +82,29 @@ def write(reading: Reading, sending: Sending) -> Outgoing:
         target=f"/api/data/{sending.bases.version}/{write_reading_target(reading)}",
         headers=tuple(headers),
         body=body,
-        streams=isinstance(reading.body, Stream),
-        dropped=tuple(dict.fromkeys(dropped)),
+        streams=reading.streams,
+        dropped=tuple(dict.fromkeys(dropped)) if dropped else (),
     )
 
 
 def write_reading_target(reading: Reading) -> str:
     """Path and query below the service root, percent-encoded."""
-    path = write_path(tuple(s.text() for s in reading.path))
+    path = write_path(tuple([s.text() for s in reading.path]))
+    if reading.query is EMPTY:
+        return path
     query = write_query(write_options(reading.query))
     return f"{path}?{query}" if query else path
 
 
-def _json_type(reading: Reading) -> str:
-    return reading.headers.content_type or "application/json"
+def _content_type(reading: Reading, body: bytes | None) -> str | None:
+    if body is None and not reading.streams:
+        return None
+    return reading.headers.content_type or (None if reading.streams else "application/json")
 
 
 def write_body(body: Body, bases: Bases) -> bytes | None:
+    if body is None:
+        return None
     if isinstance(body, Record):
         return write_json(body.json())
     if isinstance(body, Value):
@@ -98,9 +113,7 @@ def write_body(body: Body, bases: Bases) -> bytes | None:
         return write_json({"Targets": [r.json() for r in body.records]})
     if isinstance(body, Reference):
         link = body.relative()
-        if body.absolute:
-            link = bases.service + link
-        return write_json({"@odata.id": link})
+        return write_json({"@odata.id": bases.service + link if body.absolute else link})
     if isinstance(body, Parameters):
         return None if body.value is None else write_json(body.value)
     return None
@@ -109,13 +122,9 @@ def write_body(body: Body, bases: Bases) -> bytes | None:
 def _headers(reading: Reading, sending: Sending) -> tuple[list[tuple[str, str]], list[str]]:
     read = reading.headers
     dropped = list(read.dropped)
-    accept = read.accept if reading.file and read.accept is not None else read.accept_json
-    headers = [
-        ("Accept", accept),
-        ("OData-Version", "4.0"),
-        ("OData-MaxVersion", "4.0"),
-        *read.travelling,
-    ]
+    accept = read.accept if reading.file else json_accept(read.accept)
+    headers = [] if accept is None else [("Accept", accept)]
+    headers += [("OData-Version", "4.0"), ("OData-MaxVersion", "4.0"), *read.travelling]
     if read.if_match is not None:
         headers.append(("If-Match", read.if_match))
     if read.if_none_match is not None:
@@ -123,66 +132,36 @@ def _headers(reading: Reading, sending: Sending) -> tuple[list[tuple[str, str]],
             headers.append(("If-None-Match", read.if_none_match))
         else:
             dropped.append("If-None-Match")
-    prefer = _prefer(reading, sending)
+    prefer = write_preferences(read.preferences, _page_size(reading, sending))
     if prefer is not None:
         headers.append(("Prefer", prefer))
     for name, value in read.mscrm:
         written = sending.mscrm.get(name)
         if written is None:
-            dropped.append(_as_documented(name))
+            dropped.append(documented(name))
         else:
             headers.append((written, value))
     if reading.file:
-        headers.extend(read.file)
+        headers += read.file
     return headers, dropped
 
 
-def _prefer(reading: Reading, sending: Sending) -> str | None:
-    wanted = reading.headers.preferences
-    size = wanted.max_page_size
-    limit = sending.page_size
-    if size is not None and limit is not None:
-        size = min(size, limit)
-    rows = reading.returns is not None and reading.returns.collection and reading.returns.selects
-    if size is None and limit is not None and rows and sending.adds_page_size:
-        # Beside $top Dataverse would ignore $top.
-        fetched = reading.query.fetch
-        bounded = reading.query.top is not None or (
-            fetched is not None
-            and (fetched.root.get("count") is not None or fetched.root.get("top") is not None)
-        )
-        size = None if bounded else limit
-    parts: list[str] = []
-    if size is not None:
-        parts.append(f"odata.maxpagesize={size}")
-    if wanted.annotations is not None:
-        parts.append(f'odata.include-annotations="{wanted.annotations}"')
-    if wanted.returning is not None:
-        parts.append(f"return={wanted.returning}")
-    if wanted.continue_on_error:
-        parts.append("odata.continue-on-error")
-    if wanted.track_changes:
-        parts.append("odata.track-changes")
-    return ",".join(parts) or None
-
-
-_DOCUMENTED = {
-    name.lower(): name
-    for name in (
-        "MSCRM.SuppressDuplicateDetection",
-        "MSCRM.BypassBusinessLogicExecution",
-        "MSCRM.BypassBusinessLogicExecutionStepIds",
-        "MSCRM.BypassCustomPluginExecution",
-        "MSCRM.SuppressCallbackRegistrationExpanderJob",
-        "MSCRM.SolutionUniqueName",
-        "MSCRM.MergeLabels",
-        "MSCRM.SessionToken",
-    )
-}
-
-
-def _as_documented(name: str) -> str:
-    return _DOCUMENTED.get(name, name)
+def _page_size(reading: Reading, sending: Sending) -> int | None:
+    asked = reading.headers.preferences.max_page_size
+    if asked is not None:
+        return min(asked, sending.page_size or PAGE_SIZE_MAX)
+    if sending.page_size is None or not sending.adds_page_size:
+        return None
+    returns = reading.returns
+    if returns is None or not returns.collection or not returns.selects:
+        return None
+    # Beside $top Dataverse would ignore $top.
+    query = reading.query
+    if query.top is not None:
+        return None
+    if query.fetch is not None and (query.fetch.root.get("count") or query.fetch.root.get("top")):
+        return None
+    return sending.page_size
 
 
 # ---------------------------------------------------------------- batches
@@ -194,26 +173,31 @@ def _batch(batch: Batch, sending: Sending) -> tuple[bytes, str, list[str]]:
     Boundaries come from the content's digest, so nothing inside can hold them.
     """
     dropped: list[str] = []
-    pieces: list[bytes | list[bytes]] = []
+    digest = hashlib.sha256()
+    items: list[bytes | list[bytes]] = []
     for item in batch.items:
         if isinstance(item, ChangeSet):
-            pieces.append([_part(p, sending, dropped) for p in item.parts])
+            parts = [_part(p, sending, dropped) for p in item.parts]
+            items.append(parts)
         else:
-            pieces.append(_part(item, sending, dropped))
-    digest = hashlib.sha256(repr(pieces).encode()).hexdigest()[:32]
-    outer = f"batch_{digest}"
+            parts = [_part(item, sending, dropped)]
+            items.append(parts[0])
+        for part in parts:
+            digest.update(part)
+    name = digest.hexdigest()[:32]
+    outer = f"batch_{name}"
+    delimiter = b"--%b\r\n" % outer.encode()
     body: list[bytes] = []
-    for number, piece in enumerate(pieces, 1):
-        body.append(b"--%b\r\n" % outer.encode())
-        if isinstance(piece, bytes):
-            body.append(piece)
+    for number, content in enumerate(items, 1):
+        body.append(delimiter)
+        if isinstance(content, bytes):
+            body.append(content)
             continue
-        inner = f"changeset_{number}_{digest}"
-        body.append(b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n' % inner.encode())
-        for part in piece:
-            body.append(b"--%b\r\n" % inner.encode())
-            body.append(part)
-        body.append(b"--%b--\r\n\r\n" % inner.encode())
+        inner = f"changeset_{number}_{name}".encode()
+        body.append(b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n' % inner)
+        for part in content:
+            body += (b"--%b\r\n" % inner, part)
+        body.append(b"--%b--\r\n\r\n" % inner)
     body.append(b"--%b--\r\n" % outer.encode())
     return b"".join(body), outer, dropped
 
@@ -221,15 +205,19 @@ def _batch(batch: Batch, sending: Sending) -> tuple[bytes, str, list[str]]:
 def _part(part: Part, sending: Sending, dropped: list[str]) -> bytes:
     reading = part.reading
     headers, lost = _headers(reading, sending)
-    dropped.extend(lost)
+    dropped += lost
     body = write_body(reading.body, sending.bases)
-    if body is not None:
-        headers.append(("Content-Type", _json_type(reading)))
-    if reading.headers.caller_object_id is not None:
-        headers.append(("CallerObjectId", reading.headers.caller_object_id))
+    content_type = _content_type(reading, body)
+    if content_type is not None:
+        headers.append(("Content-Type", content_type))
+    # Whether a part without it would act as the whole batch does, nobody says: each has its own.
+    acting = reading.headers.caller_object_id or sending.caller_object_id
+    if acting is not None:
+        headers.append(("CallerObjectId", acting))
     lines = ["Content-Type: application/http", "Content-Transfer-Encoding: binary"]
     if part.content_id is not None:
         lines.append(f"Content-ID: {part.content_id}")
-    lines += ["", f"{reading.method} {write_reading_target(reading)} HTTP/1.1"]
+    target = write_reading_target(reading) or f"/api/data/{sending.bases.version}/"
+    lines += ["", f"{reading.method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"") + b"\r\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from app.odata.reading import Batch, Precondition, Reading
 from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
@@ -70,7 +72,7 @@ def _decide_batch(
     if refused:
         return Refuse(tuple(refused))
     return Allow(
-        replace(reading, body=batch.mapped(lambda p: replace(p, reading=decided[p.number]))),
+        replace(reading, body=batch.mapped(lambda p: decided[p.number])),
         tuple(look_ups),
         caller_object_id,
         tuple(shadow),
@@ -78,7 +80,9 @@ def _decide_batch(
 
 
 def _in_part(missing: tuple[Missing, ...] | list[Missing], number: int) -> tuple[Missing, ...]:
-    return tuple(replace(m, says=f"part {number}: {m.says}", part=number) for m in missing)
+    return tuple(
+        dataclasses.replace(m, says=f"part {number}: {m.says}", part=number) for m in missing
+    )
 
 
 # ------------------------------------------------------------ impersonation

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from app.errors import PreconditionFailed, UpstreamFailed
 from app.odata.query import Query, write_options
@@ -75,9 +76,7 @@ def found(reading: Reading, etags: Mapping[LookUp, str | None]) -> Reading:
         return _with_etag(reading, preconditions.get(0))
     return replace(
         reading,
-        body=batch.mapped(
-            lambda p: replace(p, reading=_with_etag(p.reading, preconditions.get(p.number)))
-        ),
+        body=batch.mapped(lambda p: _with_etag(p.reading, preconditions.get(p.number))),
     )
 
 

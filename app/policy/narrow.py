@@ -6,8 +6,9 @@ was sealed must need no change under today's policy.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from app.odata.access import ALL, Columns
 from app.odata.body import Record

@@ -7,13 +7,16 @@ properties of base types are folded in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAMESPACE = "Microsoft.Dynamics.CRM"
+
+_FILE_TYPES = frozenset({"Edm.Binary", "Edm.Guid", "Edm.Stream"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,11 @@ class Property:
     @property
     def is_lookup(self) -> bool:
         return self.name != self.column
+
+    @property
+    def may_be_file(self) -> bool:
+        """Whether bytes may be sent to it: a file column shows its id, an image its bytes."""
+        return self.type in _FILE_TYPES and not self.is_lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,13 @@ class Schema:
     """By logical name: that type and all that derive from it."""
     metadata_ids: Mapping[str, str] = field(default_factory=dict)
     """MetadataId (lower case) to logical name."""
+
+    def with_metadata_ids(self, ids: Mapping[str, str]) -> Schema:
+        """The same tables, known by these ids too. The version tells of both."""
+        said = "".join(f"{key}={name};" for key, name in sorted(ids.items()))
+        digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+        document = self.version.partition(".")[0]
+        return replace(self, metadata_ids=dict(ids), version=f"{document}.{digest}")
 
     def sets_of(self, type_name: str) -> tuple[str, ...] | None:
         """The entity sets that a navigation to this type reads, or None where it has none.
