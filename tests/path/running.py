@@ -10,19 +10,20 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
 from app.audit.record import Record, decode, is_record
 from app.audit.sqlite_entries import read_entries
+from app.cli.serving import server_config
 from app.main import BrokerApp, Running, create_app
 from tests.path.raw_http import RawAnswer, RawConnection, request_bytes
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from app.settings import Settings
 
@@ -125,7 +126,6 @@ def broker_in_thread(
     settings: Settings,
     *,
     port: int | None = None,
-    certificate_file: Path | None = None,
     tls: ssl.SSLContext | None = None,
     keys: dict[str, str] | None = None,
     make: Callable[[Settings], BrokerApp] = create_app,
@@ -136,20 +136,9 @@ def broker_in_thread(
     listener.bind(("127.0.0.1", port or 0))
     listener.listen(1024)
     app = make(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            lifespan="on",
-            http="httptools",
-            ssl_certfile=certificate_file,
-            timeout_graceful_shutdown=5,
-        )
-    )
+    config = server_config(settings, app)
+    config.timeout_graceful_shutdown = 5
+    server = uvicorn.Server(config)
     started: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
 
     async def serve() -> None:
@@ -176,14 +165,14 @@ def broker_in_thread(
     try:
         loop = started.result(PATIENCE_S)
         actual = listener.getsockname()[1]
-        scheme = "http" if certificate_file is None else "https"
+        scheme = "http" if settings.tls_cert_file is None else "https"
         path = settings.audit_url.get_secret_value().removeprefix("sqlite:///")
         yield RunningBroker(
             port=actual,
             url=f"{scheme}://127.0.0.1:{actual}",
             app=app,
             loop=loop,
-            audit_file=type(settings.state_dir)(path),
+            audit_file=Path(path),
             server=server,
             tls=tls,
             keys=dict(keys or {}),

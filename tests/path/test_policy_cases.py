@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.path.conftest import CASES
 from tests.path.policy_case import Surroundings, check, raw_request, upstream_answers
+from tests.path.staging import CASES
 
 if TYPE_CHECKING:
-    from tests.path.conftest import Staged
     from tests.path.policy_case import Case
+    from tests.path.staging import Staged
 
 
 def _cases() -> list[Case]:

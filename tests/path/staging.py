@@ -1,0 +1,117 @@
+"""A broker with the policy cases' configuration, and what stands in for the world behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from app.sandbox.run import caller_keys, write_configuration
+from app.settings import Settings
+from tests.path.running import RunningBroker, broker_in_thread, free_port
+from tests.path.stand_ins import StandIn, entra, ordinary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from app.sandbox.run import Sandbox
+    from tests.path.stand_ins import StandInHost
+
+CASES = Path(__file__).parent.parent / "policy_cases"
+
+Configuration = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """`file` is the configuration as it was written; whoever changes it changes the broker."""
+
+    broker: RunningBroker
+    entra: StandIn
+    environments: dict[str, StandIn]
+    configuration: Configuration
+    file: Path
+
+    def quiet(self) -> None:
+        """Everybody behind the broker answers as usual, and has seen nothing."""
+        for stand_in in (self.entra, *self.environments.values()):
+            stand_in.clear()
+            stand_in.at_head = None
+        self.entra.answer = entra
+        for stand_in in self.environments.values():
+            stand_in.answer = ordinary
+
+    @property
+    def prod(self) -> StandIn:
+        return self.environments["prod"]
+
+    def environment_of(self, caller: str) -> str:
+        environment: str = self.configuration["callers"][caller]["grants"][0]["environment"]
+        return environment
+
+    def write(self, configuration: Configuration) -> None:
+        written = self.file.with_suffix(".new")
+        written.write_text(yaml.safe_dump(configuration, sort_keys=False))
+        written.replace(self.file)
+
+
+@contextlib.contextmanager
+def staging(
+    host: StandInHost,
+    folder: Path,
+    *,
+    change: Callable[[Configuration], None] = lambda _: None,
+    settings: dict[str, Any] | None = None,
+) -> Iterator[Staged]:
+    """Nothing but the stand-ins listens: the schema is pinned, and plain http is enough."""
+    authority = host.start(entra)
+    environments = {name: host.start(ordinary) for name in ("prod", "dev")}
+    port = free_port()
+    configuration = yaml.safe_load((CASES / "broker.yaml").read_text())
+    configuration["public_url"] = f"http://127.0.0.1:{port}"
+    for application in configuration["applications"].values():
+        application["authority"] = authority.url
+    for name, stand_in in environments.items():
+        configuration["environments"][name]["url"] = stand_in.url
+        configuration["environments"][name]["schema"] = {"file": str(CASES / "metadata.xml")}
+    change(configuration)
+    file = folder / "broker.yaml"
+    file.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    process = settings_in(folder, file, **(settings or {}))
+    keys = json.loads((CASES / "keys.json").read_text())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CRM_APP_SECRET", "stand-in-secret")
+        patched.setenv("CRM_APP_DEV_SECRET", "stand-in-secret-of-dev")
+        with broker_in_thread(process, port=port, keys=keys) as broker:
+            yield Staged(broker, authority, environments, configuration, file)
+
+
+@contextlib.contextmanager
+def sandboxing(
+    sandbox: Sandbox, folder: Path, *, change: Callable[[Configuration], None] = lambda _: None
+) -> Iterator[RunningBroker]:
+    """A broker in front of the sandbox, with the sandbox's own configuration for it."""
+    port = free_port()
+    file = write_configuration(folder, sandbox, broker_url=f"http://127.0.0.1:{port}")
+    configuration = yaml.safe_load(file.read_text())
+    change(configuration)
+    file.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    process = settings_in(folder, file)
+    with broker_in_thread(process, port=port, keys=caller_keys(folder)) as broker:
+        broker.until_ready()
+        yield broker
+
+
+def settings_in(folder: Path, file: Path, **more: Any) -> Settings:
+    return Settings(
+        config=file,
+        state_dir=folder / "state",
+        audit_url=SecretStr(f"sqlite:///{folder / 'audit.db'}"),
+        **more,
+    )
