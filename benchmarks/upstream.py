@@ -32,10 +32,11 @@ import uvloop
 from app.dataverse.answer_headers import headers_for_caller
 from app.dataverse.client import UpstreamClient, tls_context
 from app.dataverse.codings import decoder_for
-from app.dataverse.framing import AnswerReader, request_head
+from app.dataverse.framing import AnswerReader
 from app.dataverse.link_bases import LinkBases
 from app.dataverse.links import LinkRewriter
 from app.dataverse.message import UpstreamRequest
+from app.dataverse.wire import request_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.dataverse.answer import READ_BYTES
+from app.dataverse.answer import READ_BYTES, TLS_READ_BYTES
 from app.dataverse.connection import Connection, Patience
 from app.dataverse.failures import ExchangeFailed, Stage
-from app.dataverse.framing import request_head
 from app.dataverse.pool import Pool
 from app.dataverse.tunnel import TunnelRefused, open_tunnel
-from app.dataverse.uploads import framing_line
+from app.dataverse.wire import framing_line, request_head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +84,9 @@ class UpstreamClient:
         self._proxy = proxy if self._tls is not None else None
         self._patience = patience or Patience()
         self._close_delimited = close_delimited
-        self._read_buffer = memoryview(bytearray(READ_BYTES))
+        self._read_buffer = memoryview(
+            bytearray(READ_BYTES if self._tls is None else TLS_READ_BYTES)
+        )
         self._pool = Pool(
             self._connect, host=self._origin.authority, connections=connections, waiting=waiting
         )

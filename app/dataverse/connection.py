@@ -9,10 +9,11 @@ import select
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from app.dataverse.alarm import Alarm
 from app.dataverse.answer import Answer
 from app.dataverse.failures import ExchangeFailed, FailureCode, Stage
 from app.dataverse.framing import AnswerReader, MalformedAnswer
-from app.dataverse.uploads import WRITE_BYTES, body_on_the_wire
+from app.dataverse.wire import WRITE_BYTES, body_on_the_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,11 +89,8 @@ class Connection(asyncio.BufferedProtocol):
         self._writable: asyncio.Future[None] | None = None
         self._retire_at = loop.time() + patience.lifetime_s
         self._rested_since = loop.time()
-        # One timer a connection, moved only when it must ring earlier: an exchange costs none.
-        self._due = math.inf
+        self._alarm = Alarm(loop, self._out_of_time)
         self._end_due = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
 
     # ------------------------------------------------------------ exchanges
 
@@ -130,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end_due = now + self._patience.total_s
         try:
             if body is None or (isinstance(body, bytes) and len(body) <= WRITE_BYTES):
-                self._arm(now + timeout_s)
+                self._alarm.set(now + timeout_s)
                 self._transport.write(head if body is None else head + body)
                 self._stage = Stage.WAITING
                 while not answer.has_head:
@@ -153,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         """Upload and listen: Dataverse may refuse a body before its end."""
         self._uploaded = False
-        self._arm(self.loop.time() + self._patience.idle_s)
+        self._alarm.set(self.loop.time() + self._patience.idle_s)
         upload = self.loop.create_task(self._upload(body, length, timeout_s))
         upload.add_done_callback(lambda _: answer.wake())
         try:
@@ -178,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
                 await self._write(piece)
         self._uploaded = True
         self._stage = max(self._stage, Stage.WAITING)
-        self._arm(self.loop.time() + timeout_s)
+        self._alarm.set(self.loop.time() + timeout_s)
 
     async def _write(self, data: bytes | memoryview) -> None:
         if self.closed or self._transport is None:
@@ -187,14 +185,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._writing_paused:
             self._writable = self.loop.create_future()
             await self._writable
-        self._arm(self.loop.time() + self._patience.idle_s)
+        self._alarm.set(self.loop.time() + self._patience.idle_s)
 
     def resume_answer(self) -> None:
         """The reader has caught up."""
         if self._reading_paused and not self.closed and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
-            self._arm(self._idle_due())
+            self._alarm.set(self._idle_due())
 
     def abort(self) -> None:
         """Close at once; what is under way fails as broken off."""
@@ -237,7 +235,7 @@ class Connection(asyncio.BufferedProtocol):
         if reader.complete:
             self._finish(answer, reader)
         elif self._uploaded:
-            self._arm(self._end_due if self._reading_paused else self._idle_due())
+            self._alarm.set(self._end_due if self._reading_paused else self._idle_due())
 
     def eof_received(self) -> None:
         answer, reader = self._answer, self._reader
@@ -276,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
-        self._arm(now + self._patience.keepalive_s)
+        self._alarm.set(now + self._patience.keepalive_s)
         self._owner.given_back(self)
 
     def _fail(self, code: FailureCode, what: str) -> None:
@@ -300,9 +298,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.closed:
             return
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self._transport is not None:
@@ -320,23 +316,9 @@ class Connection(asyncio.BufferedProtocol):
     def _idle_due(self) -> float:
         return min(self.loop.time() + self._patience.idle_s, self._end_due)
 
-    def _arm(self, due: float) -> None:
-        self._due = due
-        if due >= self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self.loop.call_at(due, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._timer_at = math.inf
-        if self.closed:
-            return
-        if self.loop.time() < self._due - 0.001:
-            self._arm(self._due)
-        elif self._answer is None:
+    def _out_of_time(self) -> None:
+        if self._answer is None:
+            # Unused for long enough.
             self._close()
         elif self.loop.time() >= self._end_due:
             self._fail("upstream-timeout", "was given up: the whole exchange took too long")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes, pure: a request's head written, an answer's framing read strictly.
+"""An answer's framing, pure: where its head and body end, read strictly.
 
 llhttp (through httptools) tokenises heads and chunks. What it leaves to its user is decided
 here, always for the stricter reading: a connection on which two readers could disagree about
@@ -7,7 +7,6 @@ where an answer ends is a connection on which one caller could get another's ans
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -23,55 +22,9 @@ HEAD_MAX_BYTES: Final = 64 * 1024
 INTERIM_MAX: Final = 8
 """So many 1xx heads may precede an answer; more is a server that has lost its way."""
 
-_CONNECTION_OWN: Final = frozenset(
-    {
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"upgrade",
-        b"expect",
-        b"te",
-        b"trailer",
-    }
-)
-
-# One pass over the finished head. A CRLF inside a value would satisfy the pattern as a header
-# of its own, so the number of lines is compared as well.
-_REQUEST_HEAD: Final = re.compile(
-    rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*\r\n)+"
-    rb"\r\n"
-)
-
-
-class UnsendableHead(ValueError):
-    """The head would not be read as one request with these headers. Names no value."""
-
 
 class MalformedAnswer(Exception):
     """The answer cannot be read in one way only. The message names the fault, no content."""
-
-
-def request_head(method: str, target: bytes, host: bytes, headers: Headers, length: bytes) -> bytes:
-    r"""The head, its empty line included. `length` is the framing header's line, or empty.
-
-    Raises `UnsendableHead` for CR, LF, NUL and other controls anywhere, for names that are no
-    tokens, and for headers that are the connection's own business.
-    """
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method.encode("ascii"), target, host)]
-    for name, value in headers:
-        if name.lower() in _CONNECTION_OWN:
-            raise UnsendableHead(f"{name.decode('ascii')} is written by the connection itself")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    lines.append(b"%b\r\n" % length)
-    head = b"".join(lines)
-    expected_lines = len(headers) + 3 + (1 if length else 0)
-    if head.count(b"\r\n") != expected_lines or _REQUEST_HEAD.fullmatch(head) is None:
-        raise UnsendableHead("a control character or a space where none may stand")
-    return head
 
 
 class AnswerReader:

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
+from app.dataverse import connection as connection_module
 from app.dataverse.answer import READ_BYTES, UNREAD_HIGH_BYTES
 from app.dataverse.client import Origin, UpstreamClient, tls_context
 from app.dataverse.connection import Patience
 from app.dataverse.failures import ExchangeFailed, Stage, UpstreamBusy
-from app.dataverse.framing import UnsendableHead
 from app.dataverse.message import Upstream, UpstreamRequest
 from app.dataverse.proxies import HttpProxy
+from app.dataverse.wire import UnsendableHead
 from tests.unit.dataverse.servers import Handler, raw_server, read_head, read_request, says
 
 if TYPE_CHECKING:
@@ -415,6 +417,30 @@ async def test_a_connection_that_its_server_closed_is_not_used() -> None:
             assert await body_of(await client.send(GET, timeout_s=5)) == b"hello"
             await asyncio.sleep(0.02)
         assert server.connections == 5
+        await client.aclose()
+
+
+async def test_a_connection_that_was_closed_unheard_is_looked_at_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "LOOK_AFTER_REST_S", 0.0)
+    async with raw_server(says(HELLO, HELLO)) as server:
+        with socket.create_server(("127.0.0.1", 0)) as stale:
+            client = UpstreamClient(f"http://127.0.0.1:{stale.getsockname()[1]}")
+            sending = asyncio.ensure_future(client.send(GET, timeout_s=5))
+            await asyncio.sleep(0.05)
+            accepted, _ = stale.accept()
+            accepted.recv(1000)
+            accepted.sendall(HELLO)
+            assert await body_of(await sending) == b"hello"
+            assert client.pool.idle_connections == 1
+            # The loop does not run between the close and the next request.
+            accepted.close()
+            client._origin = Origin.of(server.url)
+            assert await body_of(await client.send(GET, timeout_s=5)) == b"hello"
+        assert server.connections == 1
+        assert await body_of(await client.send(GET, timeout_s=5)) == b"hello"
+        assert server.connections == 1
         await client.aclose()
 
 
