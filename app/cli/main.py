@@ -158,6 +158,40 @@ def keys_new(
         new_key(caller, expires=expires, as_json=as_json)
 
 
+@policy.command("explain")
+def policy_explain(
+    method: Annotated[str, typer.Argument(help="GET, POST, …")],
+    url: Annotated[
+        str, typer.Argument(help="The broker's address, Dataverse's, or accounts?$select=…")
+    ],
+    *,
+    caller: Annotated[str, typer.Option(help="Whose request it is.")],
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'")
+    ] = None,
+    body: Annotated[str | None, typer.Option(metavar="TEXT|@FILE")] = None,
+    config: Config = None,
+    schema: Schemas = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what one request would do, whether it may, and what would be sent. Sends nothing."""
+    named = schema_files(schema)
+    with answering(as_json=as_json):
+        from app.cli.explaining import body_from, explain
+
+        code = explain(
+            caller=caller,
+            method=method,
+            url=url,
+            headers=header or (),
+            body=body_from(body),
+            config=config or _configured(),
+            schemas=named,
+            as_json=as_json,
+        )
+        end(code)
+
+
 @policy.command("test")
 def policy_test(
     files: Annotated[

@@ -224,6 +224,9 @@ class _Answer:
         if self.body:
             yield self.body
 
+    def arrived(self) -> bytes:
+        return self.body
+
     async def aclose(self) -> None:
         pass
 
