@@ -36,6 +36,7 @@ TRAVELLING_PREFIXES: Final = (b"x-ms-ratelimit-", b"x-ms-file-")
 
 _CHARSET: Final = re.compile(rb"charset\s*=\s*\"?([^\s\";]*)")
 _LINKS: Final = frozenset({b"location", b"odata-entityid"})
+_OF_THE_CONTENT: Final = frozenset({b"content-type", b"content-encoding"})
 _OF_THE_BYTES: Final = frozenset({b"content-length", b"content-encoding"})
 
 
@@ -96,9 +97,12 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 def body_kind(headers: Headers) -> BodyKind:
     """By Content-Type. Anything that calls itself JSON is rewritten as JSON.
 
-    Raises `ExchangeFailed` (`upstream-malformed`) for JSON in another encoding than UTF-8: its
-    links could not be found.
+    Raises `ExchangeFailed` (`upstream-malformed`) for JSON in another encoding than UTF-8, whose
+    links could not be found, and for two types or codings: the caller might read the other one.
     """
+    describing = [name for name, _ in headers if name in _OF_THE_CONTENT]
+    if len(describing) > 1 and len(set(describing)) < len(describing):
+        raise _malformed("says twice what it is")
     media, _, parameters = (header(headers, b"content-type") or b"").lower().partition(b";")
     media = media.strip()
     if media == b"multipart/mixed":
@@ -107,7 +111,9 @@ def body_kind(headers: Headers) -> BodyKind:
         return BodyKind.OPAQUE
     charset = _CHARSET.search(parameters)
     if charset is not None and charset[1] not in {b"utf-8", b"utf8", b"us-ascii"}:
-        raise ExchangeFailed(
-            "upstream-malformed", "Dataverse's answer is JSON but no UTF-8", stage=Stage.ANSWERING
-        )
+        raise _malformed("is JSON but no UTF-8")
     return BodyKind.JSON
+
+
+def _malformed(what: str) -> ExchangeFailed:
+    return ExchangeFailed("upstream-malformed", f"Dataverse's answer {what}", stage=Stage.ANSWERING)

@@ -236,6 +236,8 @@ class BatchAnswerRewriter:
             elif travels(name):
                 kept.append(line[0])
                 if name == b"content-type":
+                    if content_type:
+                        raise _malformed("a part with two types")
                     content_type = value
         rest = head[position:]
         if rest.strip(b"\r\n"):

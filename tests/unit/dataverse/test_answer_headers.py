@@ -116,6 +116,14 @@ def test_json_in_another_encoding_is_refused() -> None:
         body_kind(((b"content-type", b"application/json; charset=utf-16"),))
 
 
+@pytest.mark.parametrize("name", [b"content-type", b"content-encoding"])
+def test_an_answer_that_says_twice_what_it_is_is_refused(name: bytes) -> None:
+    headers = ((b"content-type", b"text/plain"), (b"content-encoding", b"gzip"))
+    assert body_kind(headers) is BodyKind.OPAQUE
+    with pytest.raises(ExchangeFailed, match="says twice"):
+        body_kind((*headers, (name, b"application/json")))
+
+
 def test_the_first_header_of_a_name_is_found() -> None:
     headers = ((b"a", b"1"), (b"b", b"2"), (b"b", b"3"))
     assert header(headers, b"b") == b"2"

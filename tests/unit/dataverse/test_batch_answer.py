@@ -231,6 +231,7 @@ def test_a_head_may_end_at_the_boundary() -> None:
         (part(NEXT, JSON, b"Content-Encoding: gzip") + END, "content coding"),
         (part(NEXT, JSON, b"Content-Length: x") + END, "no number"),
         (part(NEXT, JSON, b"Content-Length: 1", b"Content-Length: 1") + END, "two lengths"),
+        (part(NEXT, b"Content-Type: text/plain", JSON) + END, "two types"),
         (part(NEXT, JSON + b"; charset=utf-16") + END, "no UTF-8"),
         (part(NEXT, JSON, b"X: " + b"y" * PART_HEAD_MAX_BYTES) + END, "head of more than"),
         (change_set(change_set(NEXT)) + END, "no answer to an operation"),
