@@ -187,11 +187,14 @@ def fill(url: str, count: int) -> None:
 
     store.begin(opening)
     index = connect(file.path) if file is not None else None
-    head, batch = made[0], []
+    head: chain.Head = made[0]
+    batch: list[bytes] = []
+    # In PostgreSQL a record's place is when it was written: not long after its request.
+    size = 4096 if file is not None else max(count * 30 // (30 * 86400), 1)
     began, indexing = time.perf_counter(), 0.0
     for number, one in enumerate(made_records(count), 1):
         batch.append(encode(one))
-        if len(batch) == 4096 or number == count:
+        if len(batch) == size or number == count:
             clock[-1] = datetime.fromisoformat(one.time)
             store.room_bytes()
             entries, head = chain.extend(head, batch)
@@ -201,7 +204,7 @@ def fill(url: str, count: int) -> None:
             while file is not None and index is not None and advance(index, file.turn):
                 pass
             indexing += time.perf_counter() - start
-            if number % (4096 * 64) == 0:
+            if number // 262_144 > (number - size) // 262_144:
                 print(f"  {number:,} records, {time.perf_counter() - began:.0f} s", flush=True)
                 if index is not None:
                     index.execute("PRAGMA wal_checkpoint(TRUNCATE)")

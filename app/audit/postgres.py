@@ -31,7 +31,7 @@ TIMEOUT_S: Final = 4.0
 FOLLOWED: Final = 64
 """Chains that a new one names. Those before are named by the ones that it names."""
 
-SLOW: Final = timedelta(hours=1)
+SLOW: Final = timedelta(minutes=1)
 """Between a request's arrival and its record. What takes longer is looked for on its own."""
 
 PARTITIONS_EVERY: Final = timedelta(hours=1)

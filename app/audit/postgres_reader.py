@@ -30,6 +30,10 @@ QUESTION_S: Final = 15.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_PLACE: Final = (datetime.max.replace(tzinfo=UTC), 0)
 
+_COLUMNS: Final = (
+    *("caller", "environment", "application", "action", "decision", "status", "request_id"),
+)
+
 Place = tuple[datetime, int]
 Found = tuple[Place, "Record"]
 
@@ -112,11 +116,14 @@ async def _page(
         # Those that took so long that they lie beyond the span of their time.
         slow = await _walk(connection, _Statement(query, below, "e.finished AND e.slow"), most)
         finished = list(newest_first(finished, slow))[:most]
+    if query.status is not None:
+        # Nobody has been answered yet where there is no outcome.
+        return finished
     # No further down than this page goes: so there are about as many intents as records.
     lowest = finished[-1][0] if len(finished) == most else None
     statement = _Statement(query, below, "NOT e.finished")
     if lowest is not None:
-        statement.add("(e.at, e.writer) > ({}, {})", *lowest)
+        statement.above(lowest)
     statement.add(
         "NOT EXISTS (SELECT FROM audit_entries AS o"
         " WHERE o.id = e.id AND o.finished AND o.at > e.at)"
@@ -140,16 +147,15 @@ class _Statement:
 
     def __init__(self, query: Query, below: Place, kind: str) -> None:
         self.values: list[Any] = []
-        self._where = [kind]
-        self._from = "audit_entries AS e"
-        self.add("(e.at, e.writer) < ({}, {})", *below)
-        for column in ("caller", "environment", "application", "action", "decision", "status"):
+        self._entries = [kind]
+        self._accesses: list[str] = []
+        self._narrowed = False
+        for column in _COLUMNS:
             value = getattr(query, column)
-            # Of an intent's fate nothing is known; what it says itself is looked at later.
-            if value is not None and not (kind.startswith("NOT") and column == "status"):
+            if value is not None:
                 self.add(f"e.{column} = {{}}", value)
-        if query.request_id is not None:
-            self.add("e.request_id = {}", query.request_id)
+                self._narrowed = True
+        self.add("(e.at, e.writer) < ({}, {})", *below)
         if query.since is not None:
             # A record is never written before its request came.
             self.add("e.time >= {0} AND e.at >= {0}", query.since)
@@ -157,38 +163,62 @@ class _Statement:
             self.add("e.time < {}", query.until)
             if "slow" not in kind:
                 self.add("e.at < {} AND NOT e.slow", query.until + SLOW + timedelta(seconds=1))
-        if query.table is not None or query.operation is not None:
-            self._through_accesses(query, below)
+        self._touch(query, below)
 
     def add(self, condition: str, *values: Any) -> None:
         """A condition with {} for each value, or {0}, {1} where one stands twice."""
-        first = len(self.values) + 1
-        self.values += values
-        marks = [f"${number}" for number in range(first, first + len(values))]
-        self._where.append(condition.format(*marks))
+        self._entries.append(self._bound(condition, *values))
+
+    def above(self, place: Place) -> None:
+        """Nothing that lies at or under a place."""
+        self.add("(e.at, e.writer) > ({}, {})", *place)
+        if self._accesses:
+            self._accesses.append(self._bound("(a.at, a.writer) > ({}, {})", *place))
 
     def text(self, most: int) -> str:
+        columns, order = "at, writer, body", "at DESC, writer DESC"
+        entries, accesses = " AND ".join(self._entries), " AND ".join(self._accesses)
+        if not accesses:
+            return (
+                f"SELECT {columns} FROM audit_entries AS e WHERE {entries}"  # noqa: S608 - ours
+                f" ORDER BY {order} LIMIT {most}"
+            )
+        if self._narrowed:
+            # Which of the filters is the rarest is for the planner to know.
+            return (
+                f"SELECT {columns} FROM audit_entries AS e WHERE {entries}"  # noqa: S608 - ours
+                " AND EXISTS (SELECT FROM audit_accesses AS a"
+                f" WHERE a.at = e.at AND a.writer = e.writer AND {accesses})"
+                f" ORDER BY {order} LIMIT {most}"
+            )
+        # Down the index of accesses, each one's entry looked up, until the page is full. The
+        # OFFSETs keep the planner from anything else: it takes the walk for one through all.
         return (
-            f"SELECT e.at, e.writer, e.body FROM {self._from}"  # noqa: S608 - marks and our names
-            f" WHERE {' AND '.join(self._where)} ORDER BY e.at DESC, e.writer DESC LIMIT {most}"
+            f"SELECT {columns} FROM (SELECT DISTINCT ON (at, writer) at, writer"  # noqa: S608
+            f" FROM audit_accesses AS a WHERE {accesses} ORDER BY {order} OFFSET 0) AS a"
+            " CROSS JOIN LATERAL (SELECT body FROM audit_entries AS e"
+            f" WHERE e.at = a.at AND e.writer = a.writer AND {entries} OFFSET 0) AS e"
+            f" ORDER BY {order} LIMIT {most}"
         )
 
-    def _through_accesses(self, query: Query, below: Place) -> None:
-        """Go down the index of accesses, and look each one's entry up."""
-        self._from = (
-            "(SELECT DISTINCT ON (at, writer) at, writer FROM audit_accesses WHERE {accesses}"
-            " ORDER BY at DESC, writer DESC) AS a JOIN audit_entries AS e USING (at, writer)"
-        )
-        entries, self._where = self._where, []
+    def _touch(self, query: Query, below: Place) -> None:
+        if query.table is None and query.operation is None:
+            return
         if query.table is not None:
-            self.add("tbl = {}", query.table)
+            self._accesses.append(self._bound("a.tbl = {}", query.table))
         if query.operation is not None:
-            self.add("operation = {}", query.operation)
-        self.add("(at, writer) < ({}, {})", *below)
+            self._accesses.append(self._bound("a.operation = {}", query.operation))
+        self._accesses.append(self._bound("(a.at, a.writer) < ({}, {})", *below))
         if query.since is not None:
-            self.add("at >= {}", query.since)
-        self._from = self._from.format(accesses=" AND ".join(self._where))
-        self._where = entries
+            self._accesses.append(self._bound("a.at >= {}", query.since))
+        if query.until is not None and "slow" not in self._entries[0]:
+            latest = query.until + SLOW + timedelta(seconds=1)
+            self._accesses.append(self._bound("a.at < {}", latest))
+
+    def _bound(self, condition: str, *values: Any) -> str:
+        first = len(self.values) + 1
+        self.values += values
+        return condition.format(*(f"${number}" for number in range(first, first + len(values))))
 
 
 def _bytes(place: Place) -> bytes:

@@ -58,7 +58,8 @@ CREATE INDEX ON audit_entries (application, at, writer);
 CREATE INDEX ON audit_entries (action, at, writer);
 CREATE INDEX ON audit_entries (decision, at, writer);
 CREATE INDEX ON audit_entries (status, at, writer);
-CREATE INDEX ON audit_entries (at, writer) WHERE slow;
+CREATE INDEX ON audit_entries (time, at, writer) WHERE slow;
+CREATE INDEX ON audit_entries (at, writer) WHERE NOT finished;
 CREATE TABLE audit_accesses (
     at        timestamptz NOT NULL,
     writer    int NOT NULL,

@@ -16,7 +16,6 @@ from app.audit.sqlite_keeper import SqliteKeeper
 from app.audit.sqlite_reader import SqliteReader
 from app.audit.sqlite_turn import Turn, alone
 from app.audit.store import StoreFailed
-from app.audit.verdict import Verdict
 from app.audit.verify import verify
 from app.errors import Misconfigured
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.audit.keys import CheckpointKeys, CheckpointSigner
+    from app.audit.verdict import Verdict
     from tests.unit.audit.conftest import SqlitePlace
 
 pytestmark = pytest.mark.anyio

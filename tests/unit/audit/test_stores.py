@@ -12,7 +12,6 @@ import pytest
 from app.audit import chain
 from app.audit.query import Query, matches
 from app.audit.record import Record, TableAccess
-from app.audit.verdict import Verdict
 from app.audit.verify import verify
 from app.errors import Unreadable
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.audit.keys import CheckpointKeys, CheckpointSigner
     from app.audit.query import Page
+    from app.audit.verdict import Verdict
     from tests.unit.audit.conftest import Place
 
 LATER = datetime.fromisoformat("2026-10-15T12:00:00Z")
