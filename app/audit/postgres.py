@@ -283,7 +283,7 @@ def failing(what: str) -> Iterator[None]:
             f"cannot {what} the audit's tables: {type(error).__name__} ({state})"
         ) from error
     except asyncpg.InterfaceError as error:
-        raise StoreFailed(f"cannot {what} the audit's tables: the connection is gone") from error
+        raise StoreFailed(f"cannot {what} the audit's tables: no connection") from error
     except TimeoutError as error:
         raise StoreFailed(f"cannot {what} the audit's tables: no answer in time") from error
     except OSError as error:

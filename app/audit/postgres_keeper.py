@@ -78,6 +78,8 @@ class PostgresKeeper:
 async def retire_week(connection: Any, signer: Signer, *, before: datetime, now: datetime) -> bool:
     """Drop the oldest partition if all of it is older than `before`. False when there is none."""
     async with connection.transaction():
+        # Dropping waits for whoever reads, and writers would wait behind it: rather later.
+        await connection.execute("SET LOCAL lock_timeout = '200ms'")
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
             return False
         names = await connection.fetch(

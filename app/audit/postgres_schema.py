@@ -96,8 +96,7 @@ async def migrate(connection: Any) -> int:
 
 async def check_version(connection: Any) -> None:
     """Raises `Misconfigured` unless the tables are this program's."""
-    found = await connection.fetchval("SELECT to_regclass('audit_schema') IS NOT NULL")
-    version = await _version(connection) if found else 0
+    version = await _version(connection) if await _exists(connection, "audit_schema") else 0
     if version < len(MIGRATIONS):
         raise Misconfigured(
             "audit-store-older",
@@ -111,13 +110,28 @@ async def ensure_partitions(connection: Any, now: datetime) -> None:
     for table in PARTITIONED:
         for first in _weeks(now):
             name = partition_name(table, first)
-            if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
-                continue
-            # The names and the dates are ours. Two replicas may do this at once.
-            await connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
-                f" FOR VALUES FROM ('{first:%Y-%m-%d}+00') TO ('{week_after(first):%Y-%m-%d}+00')"
-            )
+            if not await _exists(connection, name):
+                await _add_partition(connection, table, name, first)
+
+
+async def _add_partition(connection: Any, table: str, name: str, first: datetime) -> None:
+    """Made apart and then attached: CREATE … PARTITION OF would lock writers and readers out."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        # Another replica may have been first.
+        if await _exists(connection, name):
+            return
+        # The names and the dates are ours.
+        await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
+        await connection.execute(
+            f"ALTER TABLE {table} ATTACH PARTITION {name}"
+            f" FOR VALUES FROM ('{first:%Y-%m-%d}+00') TO ('{week_after(first):%Y-%m-%d}+00')"
+        )
+
+
+async def _exists(connection: Any, name: str) -> bool:
+    found: bool = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name)
+    return found
 
 
 def partition_name(table: str, first: datetime) -> str:

@@ -211,3 +211,19 @@ async def test_what_is_written_from_now_on_can_be_followed(
         assert found == [("writer-0", 3), ("writer-1", 2), ("writer-1", 3)]
 
     await asyncio.to_thread(act)
+
+
+async def test_an_auditor_who_reads_keeps_nobody_from_writing_into_a_new_week(
+    postgres_place: PostgresPlace, record: Callable[..., Record]
+) -> None:
+    import asyncpg
+
+    writer = await asyncio.to_thread(postgres_place.writer)
+    reading = await asyncpg.connect(postgres_place.url)
+    async with reading.transaction():
+        await reading.fetch("SELECT * FROM audit_entries, audit_accesses")
+        postgres_place.now += timedelta(days=14)
+        await asyncio.to_thread(writer.store.room_bytes)
+        postgres_place.now += timedelta(days=14)
+        await asyncio.to_thread(writer.write, record())
+    await reading.close()
