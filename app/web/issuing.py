@@ -76,6 +76,8 @@ def resource_of(fields: dict[str, str]) -> str | None:
     if len(scopes) != 1 or not scopes[0].endswith(_DEFAULT_SUFFIX):
         raise Unreadable("bad-scope", "scope must be one resource followed by /.default")
     named = scopes[0][: -len(_DEFAULT_SUFFIX)]
+    if named.endswith(_DEFAULT_SUFFIX):
+        raise Unreadable("bad-scope", "scope has /.default twice")
     # Entra's rule: `https://host//.default` keeps the slash that the resource ends with.
     if resource is not None and resource.rstrip("/") != named.rstrip("/"):
         raise Unreadable("bad-scope", "scope and resource name different resources")
