@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.audit import audit
 from app.cli.outcome import ExitCode, answering, end, say_json
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ keys = typer.Typer(help="API keys for callers.", no_args_is_help=True)
 policy = typer.Typer(help="What a policy makes of requests.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
+app.add_typer(audit, name="audit")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 Schemas = Annotated[
@@ -209,6 +211,36 @@ def policy_test(
 
         found = config or _configured()
         end(run_cases(files, config=found, schemas=named, as_json=as_json))
+
+
+@app.command()
+def migrate(
+    *,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="[BROKER_AUDIT_URL]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the record's tables up to this program."""
+    with answering(as_json=as_json):
+        from app.audit.offline import migrate_at
+        from app.cli.store import audit_url
+
+        steps = migrate_at(audit_url(store))
+        if as_json:
+            say_json({"steps": steps})
+        else:
+            done = f"{steps} step{'' if steps == 1 else 's'} taken" if steps else "up to date"
+            typer.echo(f"The record's tables: {done}")
+
+
+@app.command()
+def openapi(*, as_json: AsJson = False) -> None:
+    """The description of every address, as openapi/openapi.yaml has it; --json: as JSON."""
+    with answering(as_json=as_json):
+        from app.web.openapi.document import openapi_json, render_openapi
+
+        typer.echo(openapi_json().decode() if as_json else render_openapi(), nl=as_json)
 
 
 @app.command()
