@@ -21,12 +21,14 @@ import structlog
 from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
-from app.path.carrying import Carrier, Errand, Upstream, takes_gzip, tracing_headers
+from app.path.carrying import Carrier, takes_gzip
 from app.path.delivering import deliver
+from app.path.errand import Errand
 from app.path.exchange import Exchange, counted
 from app.path.issuing import order, wanted_by
 from app.path.judging import Judge, Judged, Refused
 from app.path.recording import HUNG_UP, CallerLeft, Recording
+from app.path.wishes import read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from app.identity.caller import Caller
     from app.odata.links import Bases
     from app.path.delivering import Reply
+    from app.path.errand import Upstream
     from app.path.giving import Given, Giver
     from app.path.issuing import Order
     from app.path.standing import Place, Standing
@@ -357,16 +360,17 @@ class Broker:
         self, incoming: Incoming, place: Place, judged: Judged, exchange: Exchange
     ) -> Errand:
         """As whom, where to, and with which body?"""
-        application = judged.allow.reading.sealed_by or judged.grant.applications[0]
+        applications = self._applications(judged, incoming.head.headers)
+        application = self.carrier.choose(applications, place.name)
         exchange.application = application
         return Errand(
             judged=judged,
             place=place,
             upstream=self.world.upstream(place.name),
             application=application,
-            sealer=self.judge.sealer(judged.grant),
+            applications=applications,
             exchange=exchange,
-            tracing=tracing_headers(dict(incoming.head.headers), incoming.head.request_id),
+            wishes=read_wishes(incoming.head.headers, incoming.head.request_id),
             packed=not judged.allow.reading.file or takes_gzip(incoming.head.headers),
             stream=(
                 counted(incoming.stream(FILE_BYTES_MAX), exchange)
@@ -375,6 +379,17 @@ class Broker:
             ),
             stream_bytes=incoming.body_bytes if incoming.has_body else 0,
         )
+
+    def _applications(self, judged: Judged, headers: Headers) -> tuple[str, ...]:
+        """Who may do it: one of the pool, or the one that began it or is asked for."""
+        sealed_by = judged.allow.reading.sealed_by
+        if sealed_by is not None:
+            return (sealed_by,)
+        pool = judged.grant.applications
+        if len(pool) == 1:
+            return pool
+        wanted = _application_header(headers)
+        return pool if wanted is None else (wanted,)
 
     def _order(
         self,

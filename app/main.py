@@ -33,6 +33,7 @@ from app.identity.proxies import client_address
 from app.limits.limiter import Limiter
 from app.limits.local import LocalCounts
 from app.limits.redis import RedisCounts
+from app.limits.scheduler import Scheduler
 from app.limits.strangers import Strangers
 from app.path.carrying import Carrier
 from app.path.giving import Giver
@@ -40,6 +41,7 @@ from app.path.judging import Judge
 from app.path.keyring import Keyring, new_key, read_keyring
 from app.path.memory import Memory
 from app.path.recording import Recording
+from app.path.sending import Sender
 from app.path.world import World
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import parse_traceparent
@@ -194,12 +196,13 @@ async def _open(settings: Settings) -> Running:
     await audit.start()
     current = Current(loaded, datetime.now(UTC))
     judge = Judge(keyring.seals)
+    shares = Scheduler(members=lambda: settings.workers)
     limits = Limiter(LocalCounts(workers=settings.workers), _shared_counts(settings))
     broker = Broker(
         world=world,
         identity=authenticator,
         judge=judge,
-        carrier=Carrier(tokens, metrics),
+        carrier=Carrier(Sender(tokens, shares, metrics)),
         giver=Giver(tokens, broker_tokens, partial(fingerprint_of, key=keyring.fingerprints())),
         limits=limits,
         strangers=Strangers(),

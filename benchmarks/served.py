@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from app.dataverse.answer_headers import BodyKind
+from app.limits.scheduler import Protection, Scheduler
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
     from app.main import BrokerApp
+
+
+UNPROTECTED = Protection(requests=1e9, execution_s=1e9, concurrency=1e6)
 
 
 class NothingKept:
@@ -52,12 +56,16 @@ def without(app: BrokerApp, stages: frozenset[str]) -> None:
     """Replaces parts of a broker that is open: what stays runs as it always does."""
     assert app.running is not None
     broker = app.running.broker
+    # The upstream of these measurements has no service protection; the shares are kept as ever.
+    shares = broker.carrier._sender._shares  # noqa: SLF001
+    assert isinstance(shares, Scheduler)
+    shares._protection = UNPROTECTED  # noqa: SLF001
     recording = broker.recording
     if "record" in stages:
         object.__setattr__(recording, "journal", NothingKept())
     if "metrics" in stages:
         object.__setattr__(recording, "observer", NothingCounted())
-        broker.carrier._observer = NothingCounted()  # noqa: SLF001
+        broker.carrier._sender._observer = NothingCounted()  # noqa: SLF001
     if "memory" in stages:
         object.__setattr__(broker.judge, "remember", lambda *_: None)
     if "links" in stages:

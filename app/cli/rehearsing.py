@@ -25,11 +25,13 @@ from app.errors import Unreadable
 from app.identity.authenticator import Authenticator
 from app.identity.broker_tokens import BrokerTokens
 from app.identity.keys import digest
+from app.limits.scheduler import Scheduler
 from app.path.carrying import Carrier
 from app.path.giving import Giver
 from app.path.judging import Judge
 from app.path.keyring import new_key, read_keyring
 from app.path.recording import Recording
+from app.path.sending import Sender
 from app.path.standing import stand
 from app.policy.case_outcome import Seen, Sent
 from app.policy.looking import look_up_target
@@ -157,7 +159,7 @@ def _assembled(standing: Standing, dataverse: _Dataverse) -> App:
         world=_World(standing, dataverse),
         identity=authenticator,
         judge=_NotingJudge(keyring.seals, dataverse),
-        carrier=Carrier(tokens, metrics),
+        carrier=Carrier(Sender(tokens, Scheduler(), metrics)),
         giver=Giver(
             tokens,
             BrokerTokens(keyring.broker_tokens()),

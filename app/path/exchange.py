@@ -56,6 +56,10 @@ class Exchange:
     upstream_ms: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    attempts: int = 0
+    """Times that it was sent to Dataverse."""
+    waited_s: float = 0.0
+    """In line for its turn, and between attempts."""
     reason: str | None = None
     intended: bool = False
     """Whether an intent is on record, so that an outcome must follow it."""

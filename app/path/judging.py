@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from app.audit.record import Part, TableAccess, table_accesses
 from app.audit.target import recorded_target
+from app.dataverse.link_bases import LinkBases
 from app.errors import NotGranted
+from app.limits.scheduler import Share
 from app.odata.demands import Unknown
 from app.odata.read import Bounds, RequestReader
 from app.odata.seals import Sealer, SealKey
 from app.odata.write import Outgoing, Sending, write, write_reading_target
+from app.path.errand import Prepared, prepared
 from app.path.memory import Memory
 from app.policy.compiling import PAGE_SIZE_DEFAULT
 from app.policy.decide import decide
@@ -38,6 +41,7 @@ _NEVER_JUDGED = frozenset(
         b"x-ms-client-request-id", b"x-ms-correlation-id", b"x-ms-client-session-id",
         b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto",
         b"x-forwarded-host", b"x-forwarded-client-cert", b"x-request-id", b"date",
+        b"broker-timeout", b"broker-retry",
     }
 )  # fmt: skip
 """Headers that no decision depends on. They differ with every request, so they are taken out
@@ -55,6 +59,13 @@ class Judged:
     accesses: tuple[TableAccess, ...]
     parts: tuple[Part, ...]
     writes: bool
+    prepared: Prepared = field(repr=False)
+    """`outgoing` as bytes."""
+    links: LinkBases
+    sealer: Sealer = field(repr=False)
+    share: Share
+    harmless: bool
+    """Sent twice it does no more than once."""
 
     def sent_as(self, reading: Reading) -> Outgoing:
         """Written anew, after look-ups have given it preconditions."""
@@ -152,15 +163,39 @@ class Judge:
                 unknown=_has_unknown(reading),
             )
         sent = decision.reading
+        outgoing = write(sent, sending(grant, bases, decision))
         return Judged(
             grant=grant,
             bases=bases,
             allow=decision,
-            outgoing=write(sent, sending(grant, bases, decision)),
+            outgoing=outgoing,
             accesses=table_accesses((*sent.accesses, *sent.if_updated, *sent.if_created)),
             parts=recorded_parts(sent, place, set()),
             writes=sent.writes,
+            prepared=prepared(outgoing),
+            links=LinkBases(environment=bases.environment, broker=bases.public),
+            sealer=self.sealer(grant),
+            share=Share(grant.caller, grant.limits.weight, grant.limits.priority),
+            harmless=not sent.writes or is_repeatable(sent),
         )
+
+
+def is_repeatable(reading: Reading) -> bool:
+    """Whether a write does its work once however often it is sent.
+
+    An ETag holds for one change, If-None-Match: * for one creation, and an upsert by alternate
+    key ends in the same row. If-Match: * stops nothing, and what is called or batched is not
+    looked into.
+    """
+    headers = reading.headers
+    if reading.batch is not None or reading.method not in {"PATCH", "DELETE", "PUT"}:
+        return False
+    if headers.if_match is not None and headers.if_match != "*":
+        return True
+    if headers.if_none_match == "*":
+        return True
+    key = (reading.path[-1].arguments if reading.path else None) or ()
+    return reading.method == "PATCH" and bool(key) and all(name is not None for name, _ in key)
 
 
 def judged_headers(headers: Pairs) -> Pairs:
