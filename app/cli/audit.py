@@ -44,7 +44,7 @@ Since = Annotated[
 Until = Annotated[str | None, typer.Option("--to", metavar="WHEN", help="Not included.")]
 
 
-def _query(*, since: str | None = None, until: str | None = None, **given: object) -> Query:
+def query_of(*, since: str | None = None, until: str | None = None, **given: object) -> Query:
     from app.audit.query import LIMIT_MAX, Query
 
     now = datetime.now(UTC)
@@ -77,7 +77,7 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Records that answer every filter, newest first."""
-    wanted = _query(
+    wanted = query_of(
         caller=caller,
         environment=environment,
         application=application,
@@ -113,7 +113,7 @@ def tail(
     as_json: AsJson = False,
 ) -> None:
     """The last records, oldest first. --json: one a line."""
-    wanted = _query(
+    wanted = query_of(
         caller=caller, environment=environment, table=table, decision=decision, limit=lines
     )
     with answering(as_json=as_json):
@@ -135,7 +135,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Who read or wrote which table, by day: a table and a chart."""
-    wanted = _query(caller=caller, environment=environment, table=table, since=since, until=until)
+    wanted = query_of(caller=caller, environment=environment, table=table, since=since, until=until)
     with answering(as_json=as_json):
         from app.cli.reporting import report
 
@@ -184,7 +184,7 @@ def export_(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
 ) -> None:
     """Write the record out: JSON lines that verify, or CSV for people (which may be filtered)."""
-    wanted = _query(caller=caller, environment=environment, table=table, since=since, until=until)
+    wanted = query_of(caller=caller, environment=environment, table=table, since=since, until=until)
     with answering(as_json=as_json):
         from app.cli.exporting import export_record
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.audit import audit
+from app.cli.audit import AsJson, Export, Since, Store, Until, audit, query_of
 from app.cli.outcome import ExitCode, answering, end, say_json
 
 app = typer.Typer(
@@ -31,7 +31,6 @@ app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
 app.add_typer(audit, name="audit")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 Schemas = Annotated[
     list[str] | None,
     typer.Option(
@@ -213,12 +212,42 @@ def policy_test(
         end(run_cases(files, config=found, schemas=named, as_json=as_json))
 
 
+@policy.command("suggest")
+def policy_suggest(
+    *,
+    caller: Annotated[str, typer.Option(help="Whose grants.")],
+    since: Since = None,
+    until: Until = None,
+    allowed_only: Annotated[
+        bool, typer.Option("--allowed-only", help="Leave out what was refused: to tighten.")
+    ] = False,
+    store: Store = None,
+    export: Export = None,
+    config: Config = None,
+    schema: Schemas = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the smallest grant that would have allowed what the record holds."""
+    named = schema_files(schema)
+    wanted = query_of(caller=caller, since=since, until=until)
+    with answering(as_json=as_json):
+        from app.cli.suggesting import suggest_grants
+
+        suggest_grants(
+            wanted,
+            config=config or _configured(),
+            schemas=named,
+            store=store,
+            export=export,
+            allowed_only=allowed_only,
+            as_json=as_json,
+        )
+
+
 @app.command()
 def migrate(
     *,
-    store: Annotated[
-        str | None, typer.Option("--store", metavar="URL", help="[BROKER_AUDIT_URL]")
-    ] = None,
+    store: Store = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the record's tables up to this program."""
