@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from app.tokens.claims import unverified_payload
 from app.tokens.failure import Cause, Failure
 from app.tokens.hidden import Hidden
 from app.tokens.material import Material
@@ -61,14 +62,7 @@ def _unreadable(meaning: str) -> Unanswered:
 
 def _unverified_expiry(token: str) -> float | None:
     """When the token says that it ends; Entra alone judges whether that is true."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        return None
-    expires = claims.get("exp") if isinstance(claims, dict) else None
+    expires = (unverified_payload(token) or {}).get("exp")
     return float(expires) if isinstance(expires, int | float) else None
 
 

@@ -46,14 +46,17 @@ IDLE_AFTER = timedelta(hours=24)
 INVALIDATE_AGAIN_AFTER_S = 60.0
 """Where Dataverse refuses the replacement as well, the token is not what is wrong."""
 
-SLOW = Failure(
-    cause=Cause.ENTRA_UNREACHABLE,
-    meaning=f"Entra has not answered within {PATIENCE_S:.0f} s; the request goes on",
-    remedy="Try again shortly.",
-)
 RETRY_WHEN_SLOW_S = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+def slow(patience_s: float) -> Failure:
+    return Failure(
+        cause=Cause.ENTRA_UNREACHABLE,
+        meaning=f"Entra has not answered within {patience_s:g} s; the request goes on",
+        remedy="Try again shortly.",
+    )
 
 
 class Source(Protocol):
@@ -161,7 +164,7 @@ class TokenCache:
         flight = entry.flight
         await asyncio.wait({flight}, timeout=self._patience_s)
         if not flight.done():
-            raise SLOW.error(source.name, RETRY_WHEN_SLOW_S)
+            raise slow(self._patience_s).error(source.name, RETRY_WHEN_SLOW_S)
         if flight.cancelled():
             raise STOPPING.error(source.name, None)
         outcome = flight.result()

@@ -54,6 +54,33 @@ REMEDIES: dict[int, Remedy] = {
         "Check the credential and this machine's clock; the certificate must be uploaded to the "
         "app registration of this client_id.",
     ),
+    50013: Remedy(
+        Cause.CREDENTIAL_REFUSED,
+        "Entra does not accept the assertion's signature",
+        "Compare the keys that the issuer publishes with the one that signed, and the certificate "
+        f"with the app registration's. {PROPAGATION}",
+    ),
+    50027: Remedy(
+        Cause.CREDENTIAL_REFUSED,
+        "Entra cannot read the assertion",
+        "Check that the token file holds a JWT, whole and nothing else.",
+    ),
+    700021: Remedy(
+        Cause.CREDENTIAL_REFUSED,
+        "the assertion is another application's",
+        "Compare client_id with the app registration that the certificate or token belongs to.",
+    ),
+    700023: Remedy(
+        Cause.CREDENTIAL_REFUSED,
+        "the assertion is for another authority or tenant",
+        "Check tenant_id and authority: the assertion names both.",
+    ),
+    700024: Remedy(
+        Cause.CREDENTIAL_REFUSED,
+        "the assertion is not valid now, as Entra's clock has it",
+        "Set this machine's clock (NTP): a few minutes off are too many. For a token file: check "
+        "that it is renewed.",
+    ),
     7000218: Remedy(
         Cause.CREDENTIAL_REFUSED,
         "the request carried no credential",
