@@ -16,7 +16,7 @@ from app.dataverse.framing import AnswerReader, MalformedAnswer
 from app.dataverse.wire import WRITE_BYTES, body_on_the_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from app.dataverse.message import UpstreamRequest
 
@@ -127,6 +127,8 @@ class Connection(asyncio.BufferedProtocol):
         now = self.loop.time()
         self._end_due = now + self._patience.total_s
         try:
+            if request.content_length == 0:
+                body = None  # a stream of nothing: there is nothing to wait for
             if body is None or (isinstance(body, bytes) and len(body) <= WRITE_BYTES):
                 self._alarm.set(now + timeout_s)
                 self._transport.write(head if body is None else head + body)
@@ -150,17 +152,21 @@ class Connection(asyncio.BufferedProtocol):
         timeout_s: float,
     ) -> None:
         """Upload and listen: Dataverse may refuse a body before its end."""
-        self._uploaded = False
+        self._uploaded = whole = False
         self._alarm.set(self.loop.time() + self._patience.idle_s)
-        upload = self.loop.create_task(self._upload(body, length, timeout_s))
+
+        def all_is_sent() -> None:
+            nonlocal whole
+            whole = True
+            self._all_is_sent(timeout_s)
+
+        upload = self.loop.create_task(self._upload(body, length, all_is_sent))
         upload.add_done_callback(lambda _: answer.wake())
         try:
             while True:
                 if upload.done():
                     upload.result()
-                    if answer.has_head:
-                        return
-                elif answer.has_head and answer.status >= 400:
+                if answer.has_head and (whole or answer.status >= 400):
                     return
                 await answer.changed()
         finally:
@@ -169,23 +175,41 @@ class Connection(asyncio.BufferedProtocol):
                 await asyncio.gather(upload, return_exceptions=True)
 
     async def _upload(
-        self, body: bytes | AsyncIterator[bytes], length: int | None, timeout_s: float
+        self,
+        body: bytes | AsyncIterator[bytes],
+        length: int | None,
+        all_is_sent: Callable[[], None],
     ) -> None:
+        """Whoever has got all that was announced may answer, though the body's reader learns only
+        with his next look that this was its end.
+        """
+        sent = 0
         async with contextlib.aclosing(body_on_the_wire(body, length)) as pieces:
             async for piece in pieces:
-                await self._write(piece)
+                self._write(piece)
+                sent += len(piece)
+                if sent == length:
+                    all_is_sent()
+                await self._drained()
+        if length is None:
+            all_is_sent()
+
+    def _all_is_sent(self, timeout_s: float) -> None:
         self._uploaded = True
         self._stage = max(self._stage, Stage.WAITING)
         self._alarm.set(self.loop.time() + timeout_s)
 
-    async def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         if self.closed or self._transport is None:
             raise self._failure("upstream-broke", "closed the connection during an upload")
         self._transport.write(data)
+
+    async def _drained(self) -> None:
         if self._writing_paused:
             self._writable = self.loop.create_future()
             await self._writable
-        self._alarm.set(self.loop.time() + self._patience.idle_s)
+        if not self._uploaded:
+            self._alarm.set(self.loop.time() + self._patience.idle_s)
 
     def resume_answer(self) -> None:
         """The reader has caught up."""

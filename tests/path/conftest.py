@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from app import main
+from app.config.watching import Watcher
 from app.sandbox.run import SandboxOptions, sandbox_in_thread
 from tests.path.staging import sandboxing, staging
 from tests.path.stand_ins import stand_in_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from app.sandbox.run import Sandbox
     from tests.path.running import RunningBroker
@@ -38,6 +42,14 @@ def staged(stage: Staged) -> Iterator[Staged]:
     yield stage
     errors = [e for s in stage.environments.values() for e in s.errors]
     assert not errors, errors
+
+
+@pytest.fixture
+def watched(host: StandInHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]:
+    """A broker of its own that looks at its configuration often."""
+    monkeypatch.setattr(main, "Watcher", partial(Watcher, poll_s=0.02, retry_s=0.1))
+    with staging(host, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from pydantic import SecretStr
 
 from app.sandbox.run import caller_keys, write_configuration
 from app.settings import Settings
-from tests.path.running import RunningBroker, broker_in_thread, free_port
+from tests.path.processes import ServedBroker, served_broker
+from tests.path.reaching import free_port
+from tests.path.running import RunningBroker, broker_in_thread
 from tests.path.stand_ins import StandIn, entra, ordinary
 
 if TYPE_CHECKING:
@@ -28,15 +30,21 @@ CASES = Path(__file__).parent.parent / "policy_cases"
 Configuration = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+SECRETS = {
+    "CRM_APP_SECRET": "stand-in-secret",
+    "CRM_APP_DEV_SECRET": "stand-in-secret-of-dev",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
     """`file` is the configuration as it was written; whoever changes it changes the broker."""
 
-    broker: RunningBroker
     entra: StandIn
     environments: dict[str, StandIn]
     configuration: Configuration
     file: Path
+    port: int
 
     def quiet(self) -> None:
         """Everybody behind the broker answers as usual, and has seen nothing."""
@@ -61,14 +69,23 @@ class Staged:
         written.replace(self.file)
 
 
-@contextlib.contextmanager
-def staging(
-    host: StandInHost,
-    folder: Path,
-    *,
-    change: Callable[[Configuration], None] = lambda _: None,
-    settings: dict[str, Any] | None = None,
-) -> Iterator[Staged]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged(Scene):
+    """With a broker that a test can look into."""
+
+    broker: RunningBroker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served(Scene):
+    """With a broker in a process of its own."""
+
+    broker: ServedBroker
+
+
+def _scene(
+    host: StandInHost, folder: Path, change: Callable[[Configuration], None]
+) -> dict[str, Any]:
     """Nothing but the stand-ins listens: the schema is pinned, and plain http is enough."""
     authority = host.start(entra)
     environments = {name: host.start(ordinary) for name in ("prod", "dev")}
@@ -83,13 +100,56 @@ def staging(
     change(configuration)
     file = folder / "broker.yaml"
     file.write_text(yaml.safe_dump(configuration, sort_keys=False))
-    process = settings_in(folder, file, **(settings or {}))
-    keys = json.loads((CASES / "keys.json").read_text())
+    return {
+        "entra": authority,
+        "environments": environments,
+        "configuration": configuration,
+        "file": file,
+        "port": port,
+    }
+
+
+def case_keys() -> dict[str, str]:
+    keys: dict[str, str] = json.loads((CASES / "keys.json").read_text())
+    return keys
+
+
+@contextlib.contextmanager
+def staging(
+    host: StandInHost,
+    folder: Path,
+    *,
+    change: Callable[[Configuration], None] = lambda _: None,
+    **settings: Any,
+) -> Iterator[Staged]:
+    """The cases' broker in front of stand-ins."""
+    made = _scene(host, folder, change)
+    process = settings_in(folder, made["file"], **settings)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("CRM_APP_SECRET", "stand-in-secret")
-        patched.setenv("CRM_APP_DEV_SECRET", "stand-in-secret-of-dev")
-        with broker_in_thread(process, port=port, keys=keys) as broker:
-            yield Staged(broker, authority, environments, configuration, file)
+        for name, value in SECRETS.items():
+            patched.setenv(name, value)
+        with broker_in_thread(process, port=made["port"], keys=case_keys()) as broker:
+            yield Staged(broker=broker, **made)
+
+
+@contextlib.contextmanager
+def serving(
+    host: StandInHost,
+    folder: Path,
+    *,
+    change: Callable[[Configuration], None] = lambda _: None,
+    **environment: str,
+) -> Iterator[Served]:
+    """The same, in a process of its own."""
+    made = _scene(host, folder, change)
+    with served_broker(
+        folder,
+        made["file"],
+        port=made["port"],
+        keys=case_keys(),
+        environment={**SECRETS, **environment},
+    ) as broker:
+        yield Served(broker=broker, **made)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.path.raw_http import RawAnswer, request_bytes
-from tests.path.running import until
+from tests.path.reaching import until
 from tests.path.stand_ins import ROW_ID
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.path.disks import Disk
 from tests.path.raw_http import Closed, request_bytes
-from tests.path.running import until
+from tests.path.reaching import until
 from tests.path.staging import Staged, staging
 from tests.path.stand_ins import JSON, ROW_ID, Arrived, Conduct, says
 

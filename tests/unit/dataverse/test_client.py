@@ -193,6 +193,34 @@ async def test_a_success_before_the_whole_upload_is_no_success() -> None:
         assert (caught.value.code, caught.value.sent) == ("upstream-malformed", True)
 
 
+@pytest.mark.parametrize("parts", [(), (b"abc",), (b"a" * 70_000, b"b" * 70_000)])
+async def test_an_answer_to_all_that_was_announced_is_not_early(parts: tuple[bytes, ...]) -> None:
+    """Though the reader of the body has not been told yet that this was its end."""
+    answered = asyncio.Event()
+
+    async def slow_to_end() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+        await answered.wait()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HELLO)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        answered.set()
+        await read_request(reader)
+        writer.write(NO_CONTENT)
+
+    length = sum(map(len, parts))
+    upload = UpstreamRequest("PATCH", b"/x", (), body=slow_to_end(), content_length=length)
+    async with client_of(handler) as client:
+        answer = await client.send(upload, timeout_s=5)
+        assert await body_of(answer) == b"hello"
+        assert (await client.send(GET, timeout_s=5)).status == 204
+        assert client.pool.open_connections == 1
+
+
 async def test_a_large_body_waits_for_a_slow_server() -> None:
     taken = asyncio.Event()
     given = 0
