@@ -117,11 +117,9 @@ class Identity(Protocol):
 
 
 class Strangers(Protocol):
-    """Failures to prove who one is, by address. Both raise `Limited`."""
-
-    def check(self, address: str | None) -> None: ...
-
-    def failed(self, address: str | None) -> None: ...
+    def failed(self, address: str | None) -> None:
+        """Nobody was recognised there. Raises `Limited` where that happens too often."""
+        ...
 
 
 class Limiter(Protocol):
@@ -262,12 +260,10 @@ class Broker:
             if credential is None:
                 caller = self.identity.authenticate_now(head.headers)
                 if caller is None:
-                    self.strangers.check(exchange.client_address)
                     caller = await self.identity.authenticate(head.headers, head.peer)
             else:
                 caller = self.identity.recognise_now(credential)
                 if caller is None:
-                    self.strangers.check(exchange.client_address)
                     caller = await self.identity.recognise(credential)
         except Unrecognised as stranger:
             self.strangers.failed(exchange.client_address)

@@ -1,4 +1,4 @@
-"""How often an address may fail to prove who it is, before the broker stops listening closely."""
+"""How often an address may fail to prove who it is, before it is told to wait."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Failures:
 
 
 class Strangers:
-    """Counts failures only: a credential that is known at once is not asked where it comes from.
+    """Counts failures, and turns away only who fails: a good credential is good from anywhere.
 
-    So nobody is locked out by what others at his address do. What a limited address loses is
-    that its unknown tokens are verified.
+    Behind an ingress a whole cluster has one address. If a limited address were not listened to
+    at all, one service with an expired key would keep all the others out.
     """
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -42,12 +42,6 @@ class Strangers:
         self._by_address: TTLCache[str, _Failures] = TTLCache(
             ADDRESSES_MAX, WINDOW_S, timer=monotonic
         )
-
-    def check(self, address: str | None) -> None:
-        """Raises `Limited` where the address has failed too often of late."""
-        failures = self._by_address.get(_site(address))
-        if failures is not None and failures.count >= FAILURES_PER_MINUTE:
-            raise self._limited(failures)
 
     def failed(self, address: str | None) -> None:
         """Count one more failure. Raises `Limited` where that was one too many."""
