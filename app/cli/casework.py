@@ -16,8 +16,8 @@ from rich.text import Text
 from app.cli.offline import offline_standing
 from app.cli.outcome import CouldNot, ExitCode, say_json
 from app.cli.rehearsing import Rehearsal
+from app.policy.case_format import read_cases
 from app.policy.case_outcome import differences, told
-from app.policy.cases import read_cases
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.cli.checking import SchemaFiles
+    from app.policy.case_format import Case
     from app.policy.case_outcome import Seen
-    from app.policy.cases import Case
 
 
 @dataclass(frozen=True, slots=True)

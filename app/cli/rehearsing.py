@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from app.odata.reading import Reading
     from app.path.judging import Judged
     from app.path.standing import Place, Standing
-    from app.policy.cases import Case, Reply
+    from app.policy.case_format import Case, Reply
     from app.policy.grants import Grant
     from app.web.asgi import App, Message, Receive, Scope, Send
 

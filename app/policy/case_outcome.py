@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from app.odata.tree import Expression
-    from app.policy.cases import Answering, Case, Sending
+    from app.policy.case_format import Answering, Case, Sending
 
 UNREADABLE: Final = frozenset({400, 404, 405, 411, 413, 414, 415})
 

@@ -100,6 +100,9 @@ def _rule(seen: _Table, today: TableRule | None) -> TableRule:
     if writes:
         was = None if today is None else (today.writable_columns or today.columns)
         writable = _columns(seen.written, everything=seen.writes_all, today=was)
+        if writable is None:
+            # Left out it means the readable ones, so that these have to be all as well.
+            columns = None
     if writable is not None and columns is not None and set(writable) == set(columns):
         writable = None
     return TableRule(

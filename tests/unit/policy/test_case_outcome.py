@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.policy.case_format import Case, read_cases
 from app.policy.case_outcome import Seen, Sent, differences, told
-from app.policy.cases import Case, read_cases
 
 ALLOWED = (("Broker-Decision", "allowed"),)
 REFUSED = (("broker-decision", "refused"), ("content-type", "application/problem+json"))
