@@ -105,6 +105,7 @@ class Running:
     watcher: Watcher
     broker_tokens: BrokerTokens
     limits: Limiter
+    shares: Scheduler
     dispatcher: App | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -227,6 +228,7 @@ async def _open(settings: Settings) -> Running:
         watcher,
         broker_tokens=broker_tokens,
         limits=limits,
+        shares=shares,
     )
     running.dispatcher = _addresses(running)
     tokens.start()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from app.dataverse.answer_headers import BodyKind
-from app.limits.scheduler import Protection, Scheduler
+from app.limits.scheduler import Protection
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.logs import configure
@@ -57,9 +57,7 @@ def without(app: BrokerApp, stages: frozenset[str]) -> None:
     assert app.running is not None
     broker = app.running.broker
     # The upstream of these measurements has no service protection; the shares are kept as ever.
-    shares = broker.carrier._sender._shares  # noqa: SLF001
-    assert isinstance(shares, Scheduler)
-    shares._protection = UNPROTECTED  # noqa: SLF001
+    app.running.shares._protection = UNPROTECTED  # noqa: SLF001
     recording = broker.recording
     if "record" in stages:
         object.__setattr__(recording, "journal", NothingKept())
