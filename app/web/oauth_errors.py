@@ -7,6 +7,7 @@ answer as Entra does, since its clients read the status too.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -89,7 +90,22 @@ def oauth_error(
         moment = now or datetime.now(UTC)
         more["timestamp"] = moment.strftime("%Y-%m-%d %H:%M:%SZ")
         more["trace_id"] = more["correlation_id"] = head.request_id
-    return _answer(error, head, status=status, name=name, description=description, more=more)
+    answer = _answer(error, head, status=status, name=name, description=description, more=more)
+    return _challenged(answer, head) if shape == "entra" else answer
+
+
+def _challenged(answer: Answer, head: RequestHead) -> Answer:
+    """A challenge only for who came with Authorization, and in his scheme (RFC 6749, 5.2).
+
+    Whoever proves himself in the body could not answer it, and openid-client shows it in place
+    of the error. Entra does the same.
+    """
+    authorization = dict(head.headers).get(b"authorization")
+    headers = [pair for pair in answer.headers if pair[0] != b"www-authenticate"]
+    if answer.status == 401 and authorization is not None:
+        scheme = b"Basic" if authorization[:6].lower() == b"basic " else b"Bearer"
+        headers.append((b"www-authenticate", scheme + b' realm="dataverse-token-broker"'))
+    return replace(answer, headers=tuple(headers))
 
 
 def _answer(

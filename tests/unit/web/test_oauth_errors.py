@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from app.errors import BrokerError, NotGranted, Unauthenticated, Unavailable, Unreadable
 from app.web.asgi import RequestHead
@@ -79,6 +80,23 @@ def test_entras_clients_get_entras_statuses(
 ) -> None:
     assert oauth_error(error, HEAD, shape="environment").status == environment
     assert oauth_error(error, HEAD, shape="entra").status == entra
+
+
+@pytest.mark.parametrize(
+    ("sent", "challenge"),
+    [
+        (None, None),
+        (b"Basic Zm9vOmJhcg==", b'Basic realm="dataverse-token-broker"'),
+        (b"Bearer dvb_x", b'Bearer realm="dataverse-token-broker"'),
+    ],
+)
+def test_who_proves_himself_in_a_header_is_challenged_in_his_scheme(
+    sent: bytes | None, challenge: bytes | None
+) -> None:
+    headers = ((b"authorization", sent),) if sent is not None else ()
+    head = structs.replace(HEAD, headers=headers)
+    answer = oauth_error(Unauthenticated("unauthenticated", "no"), head, shape="entra")
+    assert dict(answer.headers).get(b"www-authenticate") == challenge
 
 
 def test_an_unlisted_code_tells_nothing() -> None:
