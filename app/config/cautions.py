@@ -81,6 +81,8 @@ FAR_REACHING: Final[dict[str, str]] = {
 
 _SKIPS_LOGIC: Final = ("bypass", "suppresscallback")
 _WRITES: Final = frozenset(Operation) - {Operation.READ}
+_NEEDS_NOTHING: Final = frozenset({"WhoAmI", "RetrieveVersion", "RetrieveCurrentOrganization"})
+"""Functions that every user may call, whatever his roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,17 @@ def _of_application(name: str, application: Application, today: date) -> Iterato
             f"{which}: a certificate or a federated credential cannot be copied out of a log",
         )
         expires = credential.expires
+        if expires == "graph":
+            continue
         if expires is None:
             yield Caution(
                 "secret-expiry-unknown",
                 name,
-                f"{which} without expires: nobody will be warned before it ends",
+                f"{which} without expires (a day, or graph): nobody is warned before it ends",
+            )
+        elif expires < today:
+            yield Caution(
+                "secret-expired", name, f"{which} that ended on {expires}: remove it, or renew it"
             )
         elif expires - today > SECRET_LIFETIME_MAX:
             yield Caution(
@@ -146,20 +154,41 @@ def _of_application(name: str, application: Application, today: date) -> Iterato
 
 
 def _of_shared_applications(configuration: Configuration) -> Iterator[Caution]:
-    """One application user for several callers: Dataverse's own roles must fit the widest."""
-    users: dict[str, set[str]] = {}
+    """One application user for several functions: Dataverse's own roles must fit the widest."""
+    users: dict[str, dict[_Function, list[str]]] = {}
     for name, caller in configuration.callers.items():
+        done: dict[str, set[tuple[str, str, Operation | None]]] = {}
         for grant in caller.grants:
             for application in grant.applications:
-                users.setdefault(application, set()).add(name)
-    for application, names in users.items():
-        if len(names) > 1:
+                done.setdefault(application, set()).update(_done(grant))
+        for application, what in done.items():
+            users.setdefault(application, {}).setdefault(frozenset(what), []).append(name)
+    for application, functions in users.items():
+        if len(functions) > 1:
+            names = [name for same in functions.values() for name in same]
             yield Caution(
                 "application-shared",
                 application,
-                f"serves {', '.join(sorted(names))}: its Dataverse roles must fit them all; "
-                "callers of different functions are safer with an app registration each",
+                f"serves {', '.join(sorted(names))}, who do different things: its Dataverse roles"
+                " must fit them all, and Dataverse's own audit cannot tell them apart; an app"
+                " registration for each function is safer",
             )
+
+
+_Function = frozenset[tuple[str, str, Operation | None]]
+
+
+def _done(grant: Grant) -> Iterator[tuple[str, str, Operation | None]]:
+    """What a grant is for, as far as Dataverse's roles go: columns and rows are the broker's."""
+    if grant.issue_token:
+        yield grant.environment, "the token", None
+    for table, rule in grant.tables.items():
+        for operation in rule.operations:
+            yield grant.environment, table, operation
+    for name in (*grant.functions, *grant.actions):
+        plain = name.name if isinstance(name, BoundName) else name
+        if plain not in _NEEDS_NOTHING:
+            yield grant.environment, f"{plain}()", None
 
 
 def _of_caller(name: str, caller: Caller, today: date) -> Iterator[Caution]:

@@ -6,6 +6,7 @@ are checked in `config.loading`, which knows files and lines.
 
 from __future__ import annotations
 
+from datetime import date  # noqa: TC003 - pydantic needs it at run time
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -33,6 +34,7 @@ from app.config.words import (
     Strict,
     Text,
     Url,
+    day_or,
     document_url,
     one_of,
 )
@@ -128,8 +130,12 @@ class CertificateCredential(Strict):
 
 
 class ClientSecretCredential(Strict):
+    """`expires: graph` has Microsoft Graph asked once a day, as this application: it then needs
+    Application.Read.All. Nothing is asked there otherwise.
+    """
+
     client_secret: SecretReference
-    expires: Day | None = None
+    expires: Annotated[date | Literal["graph"], day_or("graph")] | None = None
 
 
 class FederatedTokenCredential(Strict):

@@ -105,6 +105,20 @@ def _day(value: Any) -> Any:
 Day = Annotated[date, BeforeValidator(_day)]
 
 
+def day_or(word: str) -> BeforeValidator:
+    """For where a word may stand instead of a day."""
+
+    def choose(value: Any) -> Any:
+        if value == word:
+            return value
+        try:
+            return _day(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {word}") from None
+
+    return BeforeValidator(choose)
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True

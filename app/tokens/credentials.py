@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretBytes  # noqa: TC002 - part of a Protocol that is read at run time
@@ -101,7 +101,7 @@ class CredentialReader:
         content, expires_on = self._resolve(credential.client_secret)
         where = describe(credential.client_secret)
         secret = _text(content, where)
-        if credential.expires is not None:
+        if isinstance(credential.expires, date):
             expires_on = datetime.combine(credential.expires, time.min, UTC)
         return Material(
             kind="client_secret",

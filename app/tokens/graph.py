@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,10 +30,27 @@ HINT_CHARACTERS = 3
 LOOK_UP_TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why Graph did not tell. Two clauses for a person."""
+
+    why: str
+    remedy: str
+
+
+NO_GRAPH = Unknown(
+    "the authority has no Microsoft Graph that the broker knows", "write the day instead of graph"
+)
+NOT_LISTED = Unknown(
+    "Microsoft Graph lists no secret that begins like this one and has not ended",
+    "write the day instead of graph",
+)
+
+
 class Graph:
     """Asks with the very credential in question, so that a refusal says nothing about others.
 
-    It takes Application.Read.All; without it Graph answers 403, and the expiry stays unknown.
+    It takes Application.Read.All, or being an owner of itself with Application.ReadWrite.OwnedBy.
     """
 
     def __init__(self, entra: Entra, hosts: Mapping[str, str] = HOSTS) -> None:
@@ -42,22 +60,34 @@ class Graph:
 
     async def secret_expiry(
         self, registration: Registration, material: Material, now: datetime
-    ) -> datetime | None:
+    ) -> datetime | Unknown:
         graph = self._hosts.get(urlsplit(registration.identity.authority).netloc)
-        if graph is None or material.kind != "client_secret" or material.msal_credential is None:
-            return None
+        if graph is None or material.msal_credential is None:
+            return NO_GRAPH
         token = await self._entra.request(registration, material, graph)
         if not isinstance(token, Obtained):
-            return None
+            return Unknown(f"no token for Microsoft Graph: {token.summary}", token.remedy)
         try:
             answer = await self._workers.run(
                 lambda: _application(graph, registration, token), timeout_s=LOOK_UP_TIMEOUT_S
             )
-        except (Unanswered, TimeoutError):
-            return None
+        except (Unanswered, TimeoutError) as error:
+            return _untold(error)
         secret = material.msal_credential.open()
-        assert isinstance(secret, str)
-        return earliest_end(answer.get("passwordCredentials"), secret, now)
+        assert isinstance(secret, str), "only client secrets are looked up"
+        return earliest_end(answer.get("passwordCredentials"), secret, now) or NOT_LISTED
+
+
+def _untold(error: Unanswered | TimeoutError) -> Unknown:
+    status = error.failure.status if isinstance(error, Unanswered) else None
+    if status in {401, 403}:
+        return Unknown(
+            "the application may not read itself in Microsoft Graph",
+            "grant it Application.Read.All (an application permission, with admin consent), or"
+            " write the day instead of graph",
+        )
+    said = f"Microsoft Graph answers HTTP {status}" if status else "Microsoft Graph gives no answer"
+    return Unknown(said, "it is asked again tomorrow; check the firewall on the way to it")
 
 
 def _application(graph: str, registration: Registration, token: Obtained) -> dict[str, Any]:

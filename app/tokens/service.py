@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from app.config.model import ClientSecretCredential
 from app.tokens.cache import PATIENCE_S, Observer, Source, TokenCache
 from app.tokens.clock import Clock, SystemClock
 from app.tokens.credentials import CredentialReader
 from app.tokens.failure import STOPPING, Cause, Failure
+from app.tokens.graph import Graph, Unknown
 from app.tokens.material import Registration
 from app.tokens.order import OrderedCredentials
 from app.tokens.status import CredentialStatus, due_warning, status_of
@@ -49,18 +51,13 @@ log = structlog.get_logger(__name__)
 class ExpiryLookup(Protocol):
     async def secret_expiry(
         self, registration: Registration, material: Material, now: datetime, /
-    ) -> datetime | None:
-        """When a client secret ends; None where nobody tells."""
+    ) -> datetime | Unknown:
+        """When a client secret ends, or why nobody tells."""
         ...
 
 
-class Unlooked:
-    """For where nobody is to be asked."""
-
-    async def secret_expiry(
-        self, _registration: Registration, _material: Material, _now: datetime
-    ) -> datetime | None:
-        return None
+def asks_graph(credential: Credential) -> bool:
+    return isinstance(credential, ClientSecretCredential) and credential.expires == "graph"
 
 
 class Unobserved:
@@ -88,7 +85,7 @@ class TokenService:
     ) -> None:
         self._entra = entra
         self._vaults = vaults
-        self._graph = graph or Unlooked()
+        self._graph = graph or Graph(entra)
         self._clock = clock or SystemClock()
         self._chance = chance
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -255,15 +252,27 @@ class TokenService:
             self._warn(source)
 
     async def _look_up(self, source: OrderedCredentials) -> None:
-        """Ask Graph when secrets end, where nothing nearer tells. Once a day: few may ask."""
+        """Ask Graph when secrets end, where the configuration says so. Once a day."""
         now = self._clock.monotonic()
         for held in source.all():
             material = held.material
-            if material is None or not held.proven or held.expires_on or now < held.look_up_at:
+            if material is None or not held.proven or now < held.look_up_at:
+                continue
+            if not asks_graph(held.credential) or material.expires_on is not None:
                 continue
             held.look_up_at = now + LOOK_UP_S
-            held.looked_up_expiry = await self._graph.secret_expiry(
+            found = await self._graph.secret_expiry(
                 source.registration, material, datetime.fromtimestamp(self._clock.wall(), UTC)
+            )
+            if isinstance(found, datetime):
+                held.looked_up_expiry = found
+                continue
+            log.warning(
+                "credential.expiry_unknown",
+                application=source.name,
+                credential=material.id,
+                reason=found.why,
+                remedy=found.remedy,
             )
 
     async def _probe(self, source: OrderedCredentials) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from app.config.cautions import Caution, cautions, cautions_of_caller
 from app.config.model import Caller, Configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TODAY = date(2027, 1, 1)
 TIGHT_KEY = {"api_key": {"sha256": "a" * 64, "expires": "2027-12-31"}}
@@ -114,8 +117,10 @@ def test_a_caller_that_nobody_can_be_or_that_may_nothing_is_told() -> None:
     assert of_caller(grants=[], roles=["auditor"]) == []
 
 
-def configuration(*credentials: dict[str, Any], callers: int = 1) -> Configuration:
-    caller = {"identities": [TIGHT_KEY], "grants": [TIGHT_GRANT]}
+def configuration(
+    *credentials: dict[str, Any], grants: Sequence[dict[str, Any]] = (TIGHT_GRANT,)
+) -> Configuration:
+    """A caller for each of the grants, all as one application."""
     return Configuration.model_validate(
         {
             "public_url": "https://broker.example",
@@ -127,7 +132,10 @@ def configuration(*credentials: dict[str, Any], callers: int = 1) -> Configurati
                 }
             },
             "environments": {"prod": {"url": "https://contoso.crm4.dynamics.com"}},
-            "callers": {f"caller-{i}": caller for i in range(callers)},
+            "callers": {
+                f"caller-{i}": {"identities": [TIGHT_KEY], "grants": [grant]}
+                for i, grant in enumerate(grants)
+            },
         }
     )
 
@@ -144,6 +152,9 @@ def secret(expires: str | None) -> dict[str, Any]:
         ("2028-01-02", ["secret-could-be-certificate"]),
         ("2028-01-03", ["secret-could-be-certificate", "secret-lives-long"]),
         ("2027-01-31", ["secret-could-be-certificate", "secret-expires-soon"]),
+        ("2027-01-01", ["secret-could-be-certificate", "secret-expires-soon"]),
+        ("2026-12-31", ["secret-could-be-certificate", "secret-expired"]),
+        ("graph", ["secret-could-be-certificate"]),
     ],
 )
 def test_a_client_secret_is_cautioned_against_by_its_life(
@@ -160,13 +171,49 @@ def test_a_certificate_is_not() -> None:
     assert cautions(configuration(certificate), today=TODAY) == ()
 
 
-def test_an_application_of_several_callers_is_told_with_their_names() -> None:
+def test_an_application_of_several_functions_is_told_with_its_callers() -> None:
     certificate = {"certificate": {"file": "/run/secrets/erp.pem"}}
-    (caution,) = cautions(configuration(certificate, callers=2), today=TODAY)
+    reader = {**TIGHT_GRANT, "tables": {"accounts": {"operations": ["read"]}}}
+    shared = configuration(certificate, grants=[TIGHT_GRANT, reader])
+    (caution,) = cautions(shared, today=TODAY)
     assert caution == Caution(
         "application-shared",
         "erp",
-        "serves caller-0, caller-1: its Dataverse roles must fit them all; callers of different "
-        "functions are safer with an app registration each",
+        "serves caller-0, caller-1, who do different things: its Dataverse roles must fit them"
+        " all, and Dataverse's own audit cannot tell them apart; an app registration for each"
+        " function is safer",
     )
     assert str(caution).startswith("erp: serves caller-0")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"tables": {"accounts": {"operations": ["read", "update"]}}},
+        {"functions": []},
+        {"limits": {"page_size": 10}},
+    ],
+    ids=["the-same", "other-columns", "another-function-that-all-may-call", "other-limits"],
+)
+def test_an_application_of_callers_who_do_the_same_is_left_in_peace(
+    changed: dict[str, Any],
+) -> None:
+    certificate = {"certificate": {"file": "/run/secrets/erp.pem"}}
+    shared = configuration(certificate, grants=[TIGHT_GRANT, {**TIGHT_GRANT, **changed}])
+    assert cautions(shared, today=TODAY) == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issue_token": True, "tables": {}},
+        {"tables": {"contacts": {"operations": ["read", "update"]}}},
+        {"actions": ["Merge"]},
+    ],
+    ids=["the-token", "another-table", "an-action"],
+)
+def test_an_application_of_callers_who_do_not_is_told(changed: dict[str, Any]) -> None:
+    certificate = {"certificate": {"file": "/run/secrets/erp.pem"}}
+    shared = configuration(certificate, grants=[TIGHT_GRANT, {**TIGHT_GRANT, **changed}])
+    assert "application-shared" in [caution.code for caution in cautions(shared, today=TODAY)]
