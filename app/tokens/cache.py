@@ -43,8 +43,10 @@ JITTER = 0.1
 IDLE_AFTER = timedelta(hours=24)
 """A token that nobody used for so long is let go. A nightly job finds its token warm."""
 
-INVALIDATE_AGAIN_AFTER_S = 60.0
-"""Where Dataverse refuses the replacement as well, the token is not what is wrong."""
+INVALIDATIONS_MAX = 10
+INVALIDATIONS_WITHIN_S = 60.0
+"""So many tokens of one key are replaced in this time. Where Dataverse goes on refusing, the token
+is not what is wrong, and asking Entra for each request would hammer it."""
 
 RETRY_WHEN_SLOW_S = 5.0
 
@@ -99,7 +101,8 @@ class Entry:
     failure: Failure | None = None
     failures: int = 0
     retry_at: float = 0.0
-    invalidated_at: float | None = None
+    invalidated: tuple[float, ...] = ()
+    """When Dataverse refused a token of this key, lately."""
 
 
 class TokenCache:
@@ -280,17 +283,15 @@ class TokenCache:
         """Dataverse refused this token (401). True where another try with a new one makes sense.
 
         Once for each token: whoever comes with one that is already replaced gets the replacement.
-        Where the replacement is refused as well, the token is not what is wrong, and asking Entra
-        for each request would hammer it.
         """
         entry = self._entries.get((identity, lease.resource))
         if entry is None or entry.lease is None or entry.lease.fingerprint != lease.fingerprint:
             return True
         now = self._monotonic()
-        last = entry.invalidated_at
-        if last is not None and now - last < INVALIDATE_AGAIN_AFTER_S:
+        lately = tuple(t for t in entry.invalidated if now - t < INVALIDATIONS_WITHIN_S)
+        if len(lately) >= INVALIDATIONS_MAX:
             return False
-        entry.invalidated_at = now
+        entry.invalidated = (*lately, now)
         entry.lease = None
         return True
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.tokens.cache import INVALIDATIONS_MAX, INVALIDATIONS_WITHIN_S
 from app.tokens.failure import TokenUnavailable
 from app.tokens.lease import SAFETY_MARGIN
 from tests.unit.tokens.fakes import (
@@ -286,13 +287,18 @@ async def test_a_refused_token_is_replaced_once(service: TokenService, entra: Fa
     assert len(entra.asked) == 2
 
 
-async def test_a_refused_replacement_is_kept(service: TokenService, clock: FakeClock) -> None:
-    assert service.invalidate(await service.lease("erp", CONTOSO))
-    second = await service.lease("erp", CONTOSO)
-    assert not service.invalidate(second)
-    assert service.lease_now("erp", CONTOSO) is second
-    await clock.advance(61)
-    assert service.invalidate(second)
+async def test_tokens_that_are_refused_again_and_again_are_kept_in_the_end(
+    service: TokenService, clock: FakeClock, entra: FakeEntra
+) -> None:
+    for _ in range(INVALIDATIONS_MAX):
+        assert service.invalidate(await service.lease("erp", CONTOSO))
+    last = await service.lease("erp", CONTOSO)
+    for _ in range(3):
+        assert not service.invalidate(last)
+        assert service.lease_now("erp", CONTOSO) is last
+    assert len(entra.asked) == INVALIDATIONS_MAX + 1
+    await clock.advance(INVALIDATIONS_WITHIN_S + 1)
+    assert service.invalidate(last)
 
 
 async def test_forgetting_drops_the_tokens_of_one_application(service: TokenService) -> None:
