@@ -48,7 +48,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 @contextlib.asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """Tasks, descriptors and connections are as many after as before."""
+    """No more tasks, descriptors and connections after than before.
+
+    Fewer is fine: what an earlier test opened may be closing still when this one counts.
+    """
     # A loop opens descriptors of its own with its first connection.
     async with raw_server(says(HELLO)) as server:
         client = UpstreamClient(server.url)
@@ -58,10 +61,14 @@ async def nothing_left() -> AsyncIterator[None]:
     before = _counted()
     yield
     for _ in range(100):
-        if _counted() == before:
+        if _none_more(_counted(), before):
             return
         await asyncio.sleep(0.02)
-    assert _counted() == before
+    assert _none_more(_counted(), before), (_counted(), before)
+
+
+def _none_more(after: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
+    return all(a <= b for a, b in zip(after, before, strict=True))
 
 
 def _counted() -> tuple[int, int, int]:
