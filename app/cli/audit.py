@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from app.audit.query import Query
 
 audit = typer.Typer(
-    help="The record: who touched what, and whether it holds.", no_args_is_help=True
+    help="The record: who touched what, and whether it holds.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
@@ -63,7 +65,7 @@ def query(
     caller: Caller = None,
     environment: Environment = None,
     application: Application = None,
-    action: Annotated[Literal["proxy", "token", "admin"] | None, typer.Option()] = None,
+    action: Annotated[Literal["token", "proxy", "admin"] | None, typer.Option()] = None,
     table: TableName = None,
     operation: Operation = None,
     decision: Decision = None,

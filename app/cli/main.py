@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from app.cli.audit import AsJson, Export, Since, Store, Until, audit, query_of
-from app.cli.outcome import ExitCode, answering, end, say_json
+from app.cli.outcome import answering, end, say_json
 
 app = typer.Typer(
     name="token-broker",
@@ -23,10 +23,14 @@ app = typer.Typer(
     " Exit codes: 0 done, 1 the answer is no, 2 called wrongly, 3 could not be done.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain help: rich's would take as long again as everything else that a command loads.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-keys = typer.Typer(help="API keys for callers.", no_args_is_help=True)
-policy = typer.Typer(help="What a policy makes of requests.", no_args_is_help=True)
+keys = typer.Typer(help="API keys for callers.", no_args_is_help=True, rich_markup_mode=None)
+policy = typer.Typer(
+    help="What a policy makes of requests.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
 app.add_typer(audit, name="audit")
@@ -283,6 +287,3 @@ def version(*, as_json: AsJson = False) -> None:
         say_json(found)
     else:
         typer.echo(f"token-broker {found['version']}, Python {found['python']}")
-
-
-__all__ = ["ExitCode", "app", "main"]
