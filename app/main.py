@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -64,7 +66,6 @@ from app.web.wired import Applications, Directory, Door, Explainer, Readiness, T
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from app.audit.audit import Audit
     from app.config import model
@@ -318,9 +319,7 @@ def _first_key(path: Path, settings: Settings) -> Keyring:
     pem = new_key()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another worker may be as far as this one: only the first one's key is kept.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
+        _keep(path, pem)
     except FileExistsError:
         return read_keyring(path.read_bytes())
     except OSError as error:
@@ -335,6 +334,20 @@ def _first_key(path: Path, settings: Settings) -> Keyring:
             ) from error
         log.warning("signing_key.in_memory", error=error.strerror)
     return read_keyring(pem)
+
+
+def _keep(path: Path, pem: bytes) -> None:
+    """Raises `FileExistsError` where another worker was faster: its key is whole by then."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(descriptor)
+        path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _connect(config: model.Environment) -> UpstreamClient:
