@@ -251,7 +251,7 @@ def _addresses(running: Running) -> App:
     door = Door(broker)
     applications = Applications(world, tokens)
     directory = Directory(world, running.authenticator)
-    readiness = Readiness(running.current, world, audit.journal, running.limits)
+    readiness = Readiness(running.current, world, audit.journal, running.limits, tokens)
     metrics.watch_audit(readiness.audit_state)
     metrics.watch_configuration(readiness.configuration_state)
     metrics.watch_credentials(applications.expiries)

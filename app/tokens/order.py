@@ -288,6 +288,8 @@ class OrderedCredentials:
                 elif held.material.fingerprint != read.fingerprint:
                     changed = True
                     self._succeed(held, read)
+                if not isinstance(read, Failure) and not held.aside:
+                    held.failure = None  # It can be read again.
         return changed
 
     def _note_unreadable(self, held: Held, failure: Failure) -> None:

@@ -14,6 +14,7 @@ from app.config.model import (
     ManagedIdentityCredential,
 )
 from app.tokens.credentials import describe
+from app.tokens.failure import Cause
 
 if TYPE_CHECKING:
     from app.config.model import Credential
@@ -42,6 +43,7 @@ class CredentialStatus:
     last_success: datetime | None
     last_error: str | None
     last_error_at: datetime | None
+    last_cause: Cause | None
     remedy: str | None
     next_try: datetime | None
 
@@ -67,6 +69,7 @@ def status_of(
         last_success=_moment(held.succeeded_wall),
         last_error=failure.summary if failure else None,
         last_error_at=_moment(held.failed_wall) if failure else None,
+        last_cause=failure.cause if failure else None,
         remedy=failure.remedy if failure else None,
         next_try=_moment(wall + wait_s) if held.aside and wait_s > 0 else None,
     )
@@ -99,6 +102,30 @@ def kind_and_place(credential: Credential) -> tuple[str, str]:
             return "managed_identity", str(identity.client_id or "system-assigned")
         case KeyVaultSignerCredential(key_vault_signer=name):
             return "key_vault_signer", f"the certificate {name.certificate} of {name.vault}"
+
+
+ENDS_SOON = timedelta(days=14)
+
+
+def trouble(status: CredentialStatus, now: datetime) -> str | None:
+    """What somebody has to see to, in words that may stand where anybody reads: no id, no place.
+
+    None for a credential that is as it should be.
+    """
+    which = f"{status.application} credentials[{status.position}] ({status.kind})"
+    if status.last_cause is Cause.CREDENTIAL_REFUSED:
+        return f"{which} is refused by Entra"
+    if status.last_cause is Cause.CREDENTIAL_UNREADABLE:
+        return f"{which} cannot be read" + (
+            " again; the one read before is used" if status.active else ""
+        )
+    if status.expires_on is None or status.state == "superseded":
+        return None
+    if status.expires_on <= now:
+        return f"{which} has expired on {status.expires_on:%Y-%m-%d}"
+    if status.expires_on - now <= ENDS_SOON:
+        return f"{which} expires on {status.expires_on:%Y-%m-%d}"
+    return None
 
 
 WARN_DAYS = (30, 14, 7, 1, 0)

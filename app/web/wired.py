@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from app.broker import chosen, granted
@@ -17,6 +18,7 @@ from app.telemetry.metrics import (
     CredentialExpiry,
     IdentityUse,
 )
+from app.tokens.status import trouble
 from app.web.health import Check
 from app.web.issuing import Issued
 from app.web.views import (
@@ -168,7 +170,8 @@ class Applications:
 
     def expiries(self) -> Iterable[CredentialExpiry]:
         for status in self.tokens.status():
-            if status.expires_on is not None:
+            # Two of one name, while a newer one is not proven yet, would be one series twice.
+            if status.expires_on is not None and status.state != "superseded":
                 yield CredentialExpiry(
                     status.application, status.kind, status.id, status.expires_on
                 )
@@ -209,6 +212,7 @@ class Readiness:
     world: World
     journal: Journal
     limits: Limiter
+    tokens: TokenService
 
     def checks(self) -> Sequence[Check]:
         degraded = self.current.degraded
@@ -223,6 +227,11 @@ class Readiness:
         if self.limits.degraded:
             detail = "Redis cannot be asked: each process keeps limits of its own"
             checks.append(Check(name="limits", ok=True, degraded=True, detail=detail))
+        now = datetime.now(UTC)
+        troubles = [said for s in self.tokens.status() if (said := trouble(s, now)) is not None]
+        checks.append(
+            Check(name="credentials", ok=True, degraded=bool(troubles), detail="; ".join(troubles))
+        )
         status = self.journal.status()
         checks.append(Check(name="audit", ok=status.healthy, detail=status.reason or ""))
         for name, place in self.world.standing.places.items():

@@ -353,6 +353,18 @@ async def test_a_reference_that_fails_later_leaves_what_was_read_in_use(
     assert entra.asked[-1] == ("secret-a", FABRIKAM)
 
 
+async def test_a_reference_that_can_be_read_again_is_well_again(
+    started: TokenService, secrets: FakeSecrets, clock: FakeClock
+) -> None:
+    await started.lease("erp", CONTOSO)
+    before = dict(secrets.values)
+    secrets.values.clear()
+    await clock.advance(310)
+    secrets.values.update(before)
+    await clock.advance(310)
+    assert started.status()[0].last_error is None
+
+
 # ---------------------------------------------------------------------- telling
 
 
@@ -371,6 +383,7 @@ async def test_a_status_tells_all_but_the_secret(service: TokenService, entra: F
         last_success=None,
         last_error="the client secret has expired (AADSTS7000222, invalid_client)",
         last_error_at=NOON,
+        last_cause=Cause.CREDENTIAL_REFUSED,
         remedy=first.remedy,
         next_try=NOON + timedelta(seconds=10),
     )
