@@ -266,7 +266,7 @@ class _Credentials(Collector):
     def collect(self) -> Iterable[Metric]:
         labels = ("application", "kind", "credential")
         left = GaugeMetricFamily(
-            "broker_credential_expires_in_seconds",
+            "broker_credential_expiry_seconds",
             "Seconds until an application's credential expires; negative afterwards.",
             labels=labels,
         )

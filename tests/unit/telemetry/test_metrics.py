@@ -72,7 +72,7 @@ def test_the_state_of_others_is_read_at_the_scrape() -> None:
     assert value(made, "broker_configuration_degraded") == 1
     assert value(made, "broker_configuration_loaded_timestamp_seconds") == NOW.timestamp()
     credential = {"application": "erp", "kind": "certificate", "credential": "AB12"}
-    left = value(made, "broker_credential_expires_in_seconds", **credential)
+    left = value(made, "broker_credential_expiry_seconds", **credential)
     assert left is not None
     assert 863_000 < left < 864_001
     key = {"caller": "loader", "identity": "key 1"}
