@@ -345,7 +345,15 @@ def _keep(path: Path, pem: bytes) -> None:
             file.write(pem)
             file.flush()
             os.fsync(descriptor)
-        path.hardlink_to(draft)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            raise
+        except OSError:
+            # SMB shares have no hard links: there whoever looks first is first.
+            if path.exists():
+                raise FileExistsError(path) from None
+            draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
 

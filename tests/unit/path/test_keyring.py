@@ -132,6 +132,18 @@ def test_workers_that_start_at_once_have_one_key(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "state").iterdir()] == ["signing-key.pem"]
 
 
+def test_a_share_without_hard_links_keeps_a_key_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    made = open_keyring(settings(tmp_path))
+    assert derived(open_keyring(settings(tmp_path))) == derived(made)
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["signing-key.pem"]
+
+
 NOWHERE = Path("/proc/no-such-process/state")
 
 
