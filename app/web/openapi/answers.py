@@ -78,6 +78,9 @@ _BY_STATUS: Final = {
     "WWW-Authenticate": frozenset({401}),
     "Allow": frozenset({405}),
     "Retry-After": frozenset({429, 503}),
+    "RateLimit-Limit": frozenset({429}),
+    "RateLimit-Remaining": frozenset({429}),
+    "RateLimit-Reset": frozenset({429}),
 }
 
 HEADER_COMPONENTS: Final[dict[str, Any]] = {
@@ -101,6 +104,17 @@ HEADER_COMPONENTS: Final[dict[str, Any]] = {
         "description": "seconds",
         "schema": {"type": "integer"},
         "example": 5,
+    },
+    "RateLimit-Limit": {
+        "description": "requests a minute of the grant, where its rate is used up",
+        "schema": {"type": "integer"},
+        "example": 600,
+    },
+    "RateLimit-Remaining": {"schema": {"type": "integer"}, "example": 0},
+    "RateLimit-Reset": {
+        "description": "seconds until there is room for a request",
+        "schema": {"type": "integer"},
+        "example": 12,
     },
 }
 
