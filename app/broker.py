@@ -21,7 +21,6 @@ import structlog
 from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
-from app.path.carrying import Carrier, takes_gzip
 from app.path.delivering import deliver
 from app.path.errand import Errand
 from app.path.exchange import Exchange, counted
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from app.config import model
     from app.identity.caller import Caller
     from app.odata.links import Bases
+    from app.path.carrying import Carrier
     from app.path.delivering import Reply
     from app.path.errand import Upstream
     from app.path.giving import Given, Giver
@@ -367,7 +367,7 @@ class Broker:
             applications=applications,
             exchange=exchange,
             wishes=read_wishes(incoming.head.headers, incoming.head.request_id),
-            packed=not judged.allow.reading.file or takes_gzip(incoming.head.headers),
+            caller_headers=incoming.head.headers,
             stream=(
                 counted(incoming.stream(FILE_BYTES_MAX), exchange)
                 if judged.outgoing.streams

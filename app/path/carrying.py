@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.dataverse.answer_headers import BodyKind, body_kind, header, headers_for_caller
 from app.dataverse.batch_answer import BatchAnswerRewriter, batch_boundary
-from app.dataverse.codings import decoder_for
+from app.dataverse.codings import ACCEPT_ENCODING, decoder_for
 from app.dataverse.links import LinkRewriter
 from app.errors import UpstreamFailed
 from app.odata.reading import ChangeSet
@@ -132,13 +132,26 @@ def _carried(errand: Errand, got: Sent, sent: Reading, dropped: tuple[str, ...])
         rewriter = LinkRewriter(links, seal)
     elif kind is BodyKind.BATCH:
         rewriter = _batch_rewriter(errand, answer, sent, links)
+    decoder = _decoder(errand, answer, read_here=rewriter is not None)
     headers = headers_for_caller(
-        answer.headers, bases=links, seal=seal, body_rewritten=rewriter is not None
+        answer.headers,
+        bases=links,
+        seal=seal,
+        body_rewritten=rewriter is not None or decoder is not None,
     )
-    decoder = None
-    if rewriter is not None:
-        decoder = decoder_for(header(answer.headers, b"content-encoding"))
     return Carried(answer, got.turn, headers, rewriter, decoder, dropped)
+
+
+def _decoder(errand: Errand, answer: UpstreamAnswer, *, read_here: bool) -> Decoder | None:
+    """For what is read here, and for a caller who did not say that it unpacks anything."""
+    coding = header(answer.headers, b"content-encoding")
+    if coding is None:
+        return None
+    if read_here:
+        return decoder_for(coding)
+    # A part of a packed body cannot be unpacked.
+    packed = coding.strip().lower() == ACCEPT_ENCODING and answer.status != 206
+    return decoder_for(coding) if packed and not errand.takes_gzip else None
 
 
 def _batch_rewriter(
@@ -174,13 +187,3 @@ class _Seal:
             sealer=self.errand.judged.sealer,
             application=self.errand.application,
         )
-
-
-def takes_gzip(headers: Headers) -> bool:
-    """Whether the caller says that it can unpack gzip."""
-    return any(
-        coding.split(b";")[0].strip().lower() in {b"gzip", b"*"} and b"q=0" not in coding
-        for name, value in headers
-        if name == b"accept-encoding"
-        for coding in value.split(b",")
-    )

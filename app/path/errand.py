@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from app.dataverse.codings import ACCEPT_ENCODING, IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
     from app.path.judging import Judged
     from app.path.standing import Place
     from app.path.wishes import Wishes
+
+
+_REFUSED = re.compile(rb";\s*q=0(?:\.0*)?\s*$")
+"""A coding that is named only to be refused (RFC 9110, 12.5.3)."""
 
 
 class Upstream(Protocol):
@@ -56,7 +63,23 @@ class Errand:
     applications: tuple[str, ...]
     exchange: Exchange
     wishes: Wishes
-    packed: bool = True
-    """Whether the answer may come compressed: it is unpacked here, or the caller takes it."""
+    caller_headers: Headers = field(default=(), repr=False)
     stream: AsyncIterator[bytes] | None = field(default=None, repr=False)
     stream_bytes: int | None = None
+
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the caller says that it can unpack gzip. Looked for only where it matters."""
+        return any(
+            coding.partition(b";")[0].strip().lower() in {b"gzip", b"*"}
+            and _REFUSED.search(coding) is None
+            for name, value in self.caller_headers
+            if name == b"accept-encoding"
+            for coding in value.split(b",")
+        )
+
+    @property
+    def accept_encoding(self) -> bytes:
+        """What has links in it is unpacked here; a file only where its caller can do it."""
+        asks = not self.judged.allow.reading.file or self.takes_gzip
+        return ACCEPT_ENCODING if asks else IDENTITY

@@ -194,7 +194,12 @@ class Sender:
         outgoing = UpstreamRequest(
             request.method,
             request.target,
-            (*request.headers, *wishes.tracing, (b"Authorization", lease.authorization())),
+            (
+                *request.headers,
+                (b"Accept-Encoding", errand.accept_encoding),
+                *wishes.tracing,
+                (b"Authorization", lease.authorization()),
+            ),
             body,
             length,
         )
