@@ -10,7 +10,7 @@ from app.odata.access import Access, Operation
 from app.odata.body import Record, Writer, is_scalar
 from app.odata.bulk import BULK, read_targets
 from app.odata.definitions import SCHEMA_ACTIONS
-from app.odata.demands import Call, SchemaWrite, Unfilterable, Unknown
+from app.odata.demands import Call, SchemaWrite, Unfilterable, UnknownCall
 from app.odata.json_text import Json, read_json_body
 from app.odata.media import is_json
 from app.odata.options import only
@@ -223,7 +223,7 @@ class BodyReader:
             raise Unreadable("method-not-allowed", f"{name} is a function: GET it")
         for table in (None,) if scope is None else scope.sets:
             self._found.demand(
-                Unknown(name, table)
+                UnknownCall(name, table, is_action=True)
                 if place.routine is None
                 else Call(name, is_action=True, table=table)
             )

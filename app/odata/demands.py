@@ -29,6 +29,13 @@ class UnknownDefinition(Unknown):
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownCall(Unknown):
+    """A function or action that the schema does not know; `table` is what it is bound to."""
+
+    is_action: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A function or action, granted by name alone; `table` where it is bound."""
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from app.errors import Unreadable
 from app.odata import calls
 from app.odata.definitions import DefinitionReader
-from app.odata.demands import Call, Definitions, Opaque, Unknown
+from app.odata.demands import Call, Definitions, Opaque, UnknownCall
 from app.odata.fetch_names import resolve_fetch
 from app.odata.headers import is_guid
 from app.odata.options import only
@@ -179,7 +179,7 @@ class GetReader:
         else:
             for table in sets:
                 self._found.demand(
-                    Unknown(name, table)
+                    UnknownCall(name, table)
                     if place.routine is None
                     else Call(name, is_action=False, table=table)
                 )

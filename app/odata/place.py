@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.errors import Unreadable
 from app.odata import definitions
-from app.odata.demands import Unknown
+from app.odata.access import Operation
+from app.odata.demands import Unknown, UnknownCall
 from app.odata.resolve import Scope
 from app.odata.rows import address, key_columns
 from app.schema.model import NAMESPACE
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from app.odata.rows import Context
     from app.odata.segments import Key, Segment
     from app.schema.model import Navigation, Property, Routine
+
+
+READ = Operation.READ
+_OPERATIONS = {
+    "GET": READ,
+    "POST": Operation.CREATE,
+    "PATCH": Operation.UPDATE,
+    "PUT": Operation.UPDATE,
+    "DELETE": Operation.DELETE,
+}
 
 
 class Kind(StrEnum):
@@ -68,12 +79,13 @@ class Place:
 
 
 class Walker:
-    """Walks one path. `reading` says whether each step is a read (GET), or only the last acts."""
+    """Walks one path. With GET each step is a read; else the last one acts, and no other."""
 
-    def __init__(self, resolver: Resolver, context: Context, *, reading: bool) -> None:
+    def __init__(self, resolver: Resolver, context: Context, method: str) -> None:
         self._resolver = resolver
         self._context = context
-        self._reading = reading
+        self._reading = method == "GET"
+        self._operation = _OPERATIONS[method]
 
     def walk(self, segments: tuple[Segment, ...]) -> Place:
         """Raises `Unreadable` for what is no path whatever the schema says."""
@@ -97,7 +109,11 @@ class Walker:
             if rest:
                 raise Unreadable("bad-path", "nothing is read behind a function or action")
             return Place(Kind.CALL, routine=routine, routine_name=name)
-        self._resolver.found.demand(Unknown(name))
+        # What it would be is anybody's guess: the refusal says what it would of such a name.
+        if first.arguments == ():
+            self._resolver.found.demand(UnknownCall(name, is_action=self._operation is not READ))
+        else:
+            self._resolver.found.demand(Unknown(name, None, self._operation))
         return Place(Kind.UNKNOWN)
 
     def _system(self, first: Segment, rest: tuple[Segment, ...]) -> Place:

@@ -123,7 +123,7 @@ class RequestReader:
             self.schema, found, self.bounds.expand_depth, aliases=dict(query.aliases)
         )
         known = context or Context(self.bases)
-        place = Walker(resolver, known, reading=method == "GET").walk(path)
+        place = Walker(resolver, known, method).walk(path)
         return Head(
             reader=self,
             method=method,

@@ -14,6 +14,8 @@ from app.odata.demands import (
     SchemaWrite,
     Unfilterable,
     Unknown,
+    UnknownCall,
+    UnknownDefinition,
     WholeRows,
 )
 from app.policy.decision import Missing
@@ -82,19 +84,12 @@ def _columns(table: str, operation: Operation, names: frozenset[str]) -> Missing
 def judge_demand(grant: Grant, demand: Demand) -> Missing | None:
     """None where the grant covers it."""
     if isinstance(demand, Unknown):
-        name = _short(demand.name)
-        if demand.table is None:
-            return Missing(
-                f"{demand.operation} not granted on {name}", Access(name, demand.operation)
-            )
-        return _columns(demand.table, demand.operation, frozenset({name}))
+        return _unknown(grant, demand)
     if isinstance(demand, Call):
         granted = grant.actions if demand.is_action else grant.functions
         if (demand.name, demand.table) in granted:
             return None
-        what = "action" if demand.is_action else "function"
-        where = "" if demand.table is None else f" on {demand.table}"
-        return Missing(f"{what} not granted: {demand.name}{where}")
+        return _call(demand.name, demand.table, is_action=demand.is_action)
     if isinstance(demand, Definitions):
         return _definitions(grant, demand)
     if isinstance(demand, Opaque):
@@ -122,6 +117,23 @@ def judge_demand(grant: Grant, demand: Demand) -> Missing | None:
         return _association(grant, demand)
     assert isinstance(demand, SchemaWrite)
     return Missing("schema writes are never granted")
+
+
+def _unknown(grant: Grant, demand: Unknown) -> Missing | None:
+    """Refused in the words that the same construct gets for a name that exists."""
+    name = _short(demand.name)
+    if isinstance(demand, UnknownCall):
+        return _call(name, demand.table, is_action=demand.is_action)
+    if isinstance(demand, UnknownDefinition):
+        return None if grant.metadata == "all" else Missing(f"metadata not granted on {name}")
+    if demand.table is None:
+        return Missing(f"{demand.operation} not granted on {name}", Access(name, demand.operation))
+    return _columns(demand.table, demand.operation, frozenset({name}))
+
+
+def _call(name: str, table: str | None, *, is_action: bool) -> Missing:
+    where = "" if table is None else f" on {table}"
+    return Missing(f"{'action' if is_action else 'function'} not granted: {name}{where}")
 
 
 def _short(name: str) -> str:

@@ -6,6 +6,7 @@ was sealed must need no change under today's policy.
 
 from __future__ import annotations
 
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -114,21 +115,20 @@ class Narrower:
             columns = [table.properties[p].column for p in rights.selectable]
             children = [c for c in children if c.tag != "all-attributes"]
             children[:0] = [Node("attribute", (("name", c),)) for c in columns if c not in listed]
-        children = [self._link(c) if c.tag == "link-entity" else c for c in children]
+        children = [self._inner(c) for c in children]
         row_filter = self._grant.filter_of(entity_set)
-        if row_filter is not None and row_filter.fetch not in children:
-            children.append(row_filter.fetch)
-        if len(children) == len(node.children) and all(
-            a is b for a, b in zip(children, node.children, strict=True)
-        ):
-            return node
-        return replace(node, children=tuple(children))
+        if row_filter is not None:
+            children = _with_filter(children, row_filter.fetch)
+        return _with_children(node, children)
 
-    def _link(self, node: Node) -> Node:
-        table = self._schema.tables.get(node.get("name") or "")
-        if table is None:
+    def _inner(self, node: Node) -> Node:
+        """Links, and those that stand in filters."""
+        if node.tag == "filter":
+            return _with_children(node, [self._inner(c) for c in node.children])
+        if node.tag != "link-entity":
             return node
-        return self._entity(node, table, root=False, aggregate=False)
+        table = self._schema.tables.get(node.get("name") or "")
+        return node if table is None else self._entity(node, table, root=False, aggregate=False)
 
     # -------------------------------------------------------------- bodies
 
@@ -156,6 +156,25 @@ class Narrower:
         if isinstance(value, tuple):
             return tuple(self._member(v) for v in value)
         return value
+
+
+def _with_children(node: Node, children: list[Node]) -> Node:
+    if len(children) == len(node.children) and all(map(is_, children, node.children)):
+        return node
+    return replace(node, children=tuple(children))
+
+
+def _with_filter(children: list[Node], more: Node) -> list[Node]:
+    """All filters under one `and`, so that no reading of several side by side lets a row pass."""
+    filters = [c for c in children if c.tag == "filter"]
+    if len(filters) == 1 and _demands(filters[0], more):
+        return children
+    joined = Node("filter", (("type", "and"),), (more, *filters)) if filters else more
+    return [*(c for c in children if c.tag != "filter"), joined]
+
+
+def _demands(node: Node, more: Node) -> bool:
+    return node == more or ((node.get("type") or "and") == "and" and more in node.children)
 
 
 def _joined(condition: Expression | None, more: Expression) -> Expression:
