@@ -24,6 +24,7 @@ from app.audit.target import recorded_target
 from app.broker import Broker
 from app.config.current import Current
 from app.config.loading import load
+from app.config.references import vault_references
 from app.config.watching import Watcher
 from app.dataverse.client import UpstreamClient, tls_context
 from app.dataverse.metadata import EnvironmentMetadata
@@ -164,8 +165,8 @@ def create_app(settings: Settings) -> BrokerApp:
 
 async def _open(settings: Settings) -> Running:
     vaults = KeyVaults()
-    read = lambda: load(settings.config, vault=vaults)  # noqa: E731
-    loaded = await asyncio.to_thread(read)
+    reading = _Reading(settings.config, vaults)
+    loaded = await asyncio.to_thread(reading)
     keyring = await asyncio.to_thread(open_keyring, settings)
     metrics = Metrics(version=program_version())
     broker_tokens = BrokerTokens(keyring.broker_tokens())
@@ -197,6 +198,7 @@ async def _open(settings: Settings) -> Running:
     )
     await audit.start()
     current = Current(loaded, datetime.now(UTC))
+    reading.known = vault_references(configuration)
     judge = Judge(keyring.seals)
     shares = Scheduler(members=lambda: settings.workers)
     limits = Limiter(LocalCounts(workers=settings.workers), _shared_counts(settings))
@@ -213,8 +215,8 @@ async def _open(settings: Settings) -> Running:
     )
     watcher = Watcher(
         settings.config,
-        read,
-        on_loaded=_Reload(world, tokens, authenticator, current),
+        reading,
+        on_loaded=_Reload(world, tokens, authenticator, current, reading),
         on_failed=_Refuse(current),
     )
     running = Running(
@@ -453,6 +455,27 @@ class _Surroundings:
         return known
 
 
+@dataclass(slots=True)
+class _Reading:
+    """Reads the configuration. A vault that is down keeps none from being used whose references
+    are known, and at the start every one is: the stage of the tokens asks vaults by itself, and
+    another credential may work meanwhile. What is new must be there, or the last good one stays.
+    """
+
+    config: Path
+    vaults: KeyVaults
+    known: frozenset[model.KeyVaultReference] | None = None
+
+    def __call__(self) -> Loaded:
+        loaded = load(self.config, vault=self.vaults, may_stay_unread=self._is_known)
+        for unread in loaded.unread:
+            log.warning("configuration.secret_unread", reason=unread)
+        return loaded
+
+    def _is_known(self, reference: model.KeyVaultReference) -> bool:
+        return self.known is None or reference in self.known
+
+
 @dataclass(frozen=True, slots=True)
 class _Reload:
     """Swaps a configuration in: grants first, since only they can refuse."""
@@ -461,12 +484,14 @@ class _Reload:
     tokens: TokenService
     authenticator: Authenticator
     current: Current
+    reading: _Reading
 
     async def __call__(self, loaded: Loaded) -> None:
         self.world.reload(loaded)
         self.tokens.reload(loaded.configuration.applications, loaded.secrets)
         self.authenticator.reload(loaded)
         self.current.replace(loaded, at=datetime.now(UTC))
+        self.reading.known = vault_references(loaded.configuration)
         log.info("configuration.loaded", version=loaded.version)
 
 

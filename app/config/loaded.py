@@ -28,3 +28,5 @@ class Loaded:
     secrets: Secrets = field(repr=False)
     documents: tuple[Path, ...] = ()
     """The YAML among the files."""
+    unread: tuple[str, ...] = ()
+    """What could not be had from a vault, and may come later."""

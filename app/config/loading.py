@@ -14,22 +14,21 @@ from app.config.loaded import Loaded
 from app.config.model import (
     Application,
     Caller,
-    CertificateCredential,
-    ClientSecretCredential,
     Configuration,
     Environment,
     FileReference,
     Issuer,
+    KeyVaultReference,
     SchemaFile,
 )
 from app.config.places import validate, written
 from app.config.problems import ConfigurationError, Problem, nearest
-from app.config.secrets import Reference, Secrets, resolve
+from app.config.references import read_secrets
+from app.config.secrets import Reference, Secrets
 from app.config.words import Name, Url
-from app.errors import BrokerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pydantic import SecretBytes
@@ -54,10 +53,13 @@ def load(
     environ: Mapping[str, str] | None = None,
     vault: VaultReader | None = None,
     offline: bool = False,
+    may_stay_unread: Callable[[KeyVaultReference], bool] = lambda _: False,
 ) -> Loaded:
     """Read a YAML file, or a folder's `*.yaml`, and the secrets that it refers to.
 
     `offline` leaves secrets and CA files alone: for a check where they are not there, in CI.
+    A secret of a vault that cannot be had is no problem where it `may_stay_unread`: whoever
+    uses it asks the vault again, and an outage of a vault need not become one of the broker.
     Blocks on files and vaults. Raises `ConfigurationError` with every problem found.
     """
     problems: list[Problem] = []
@@ -68,14 +70,16 @@ def load(
         raise ConfigurationError(problems)
 
     secrets: dict[Reference, SecretBytes] = {}
+    unread: tuple[str, ...] = ()
     if not offline:
-        secrets = _secrets(
+        found = read_secrets(
             configuration,
-            root,
             environ=os.environ if environ is None else environ,
             vault=vault,
-            problems=problems,
+            may_stay_unread=may_stay_unread,
         )
+        secrets, unread = found.secrets, found.unread
+        problems += [root.problem(at, f"{written(at)}: {said}") for at, said in found.problems]
     attached = dict(_attached(configuration, root, offline=offline, problems=problems))
     if problems:
         raise ConfigurationError(problems)
@@ -95,6 +99,7 @@ def load(
         files=tuple(dict.fromkeys([*contents, *attached, *secret_files])),
         secrets=Secrets(secrets),
         documents=tuple(contents),
+        unread=unread,
     )
 
 
@@ -231,43 +236,6 @@ def _configuration(root: Node, problems: list[Problem]) -> Configuration | None:
 
 
 # ------------------------------------------------------------------ what it refers to
-
-
-def _secrets(
-    configuration: Configuration,
-    root: Node,
-    *,
-    environ: Mapping[str, str],
-    vault: VaultReader | None,
-    problems: list[Problem],
-) -> dict[Reference, SecretBytes]:
-    found: dict[Reference, SecretBytes] = {}
-    for path, reference, is_text in _references(configuration):
-        try:
-            found[reference] = found.get(reference) or resolve(
-                reference, environ=environ, vault=vault
-            )
-            if is_text:
-                Secrets(found).text(reference)
-        except BrokerError as error:
-            problems.append(root.problem(path, f"{written(path)}: {error.detail}"))
-    return found
-
-
-def _references(configuration: Configuration) -> Iterator[tuple[Place, Reference, bool]]:
-    """Each secret with its place, and whether it must be text."""
-    for name, application in configuration.applications.items():
-        for i, credential in enumerate(application.credentials):
-            path: Place = ("applications", name, "credentials", i)
-            match credential:
-                case ClientSecretCredential(client_secret=reference):
-                    yield (*path, "client_secret"), reference, True
-                case CertificateCredential(certificate=reference, passphrase=passphrase):
-                    yield (*path, "certificate"), reference, False
-                    if passphrase is not None:
-                        yield (*path, "passphrase"), passphrase, True
-                case _:  # read when they are used: others renew them, or hold them
-                    pass
 
 
 def _attached(
