@@ -26,6 +26,7 @@ from app.dataverse.throttling import retry_after_of, throttling_of
 from app.errors import UpstreamFailed
 from app.limits.scheduler_budget import Exceeded
 from app.path.kept_answer import keep
+from app.path.refused_token import refused_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -227,7 +228,7 @@ class Sender:
             if renewable and not course.token_renewed and not course.request.streams:
                 course.token_renewed = True
                 return Again(pause_s=0.0, because="token", renew_token=True)
-            raise refused_token(errand)
+            raise refused_token(errand.place.name, lease, answer.headers)
         kept = await keep(answer)
         now = datetime.now(UTC)
         limit: Exceeded | None = None
@@ -280,12 +281,3 @@ async def _pause(errand: Errand, pause_s: float) -> None:
 
 def _remaining_s(errand: Errand) -> float:
     return errand.wishes.remaining_s(errand.exchange.elapsed_s())
-
-
-def refused_token(errand: Errand) -> UpstreamFailed:
-    """Dataverse knows neither the old token nor a new one."""
-    return UpstreamFailed(
-        "upstream-refused-token",
-        f"{errand.place.name} refused the broker's token of {errand.application}: is its"
-        " application user there and enabled?",
-    )
