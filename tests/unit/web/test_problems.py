@@ -94,7 +94,8 @@ def test_every_code_that_the_app_raises_is_listed() -> None:
     trees = [
         ast.parse(path.read_text("utf-8"))
         for path in (ROOT / "app").rglob("*.py")
-        if "sandbox" not in path.parts
+        # What the command line says on a terminal is no answer to anyone.
+        if not {"sandbox", "cli", "demo", "doctor"} & set(path.parts)
     ]
     classes = {
         node.name: node
