@@ -78,6 +78,9 @@ class WholeRows:
     construct: str
 
 
+UNKNOWN_MAX = 1000
+"""Unknown names that are noted: one of them is refused like all, and a body may hold a million."""
+
 How = Literal[
     "single-valued navigation",
     "lambda",
@@ -125,6 +128,7 @@ class Findings:
     _all: dict[tuple[str, Operation], None] = field(default_factory=dict)
     _demands: dict[Demand, None] = field(default_factory=dict)
     _rows: dict[Row, None] = field(default_factory=dict)
+    _unknown: int = 0
 
     def use(self, sets: tuple[str, ...], operation: Operation, *columns: str) -> None:
         for name in sets:
@@ -140,6 +144,10 @@ class Findings:
             self._all[(name, Operation.READ)] = None
 
     def demand(self, demand: Demand) -> None:
+        if isinstance(demand, Unknown):
+            if self._unknown >= UNKNOWN_MAX:
+                return
+            self._unknown += 1
         self._demands[demand] = None
 
     def unfilterable(self, sets: tuple[str, ...], how: How) -> None:

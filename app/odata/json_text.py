@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
+
+import msgspec
 
 from app.errors import Unreadable
 from app.odata.media import is_json
@@ -13,17 +15,21 @@ from app.odata.media import is_json
 DEPTH_MAX = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(msgspec.Struct, frozen=True, gc=False):
     """A number as it was written: `1.10` stays `1.10`."""
 
     text: str
+
+    def __repr__(self) -> str:
+        return "Number(…)"
 
 
 Json = str | bool | None | Number | list[Any] | dict[str, Any]
 
 # A string without an end reaches to the end of the body: each byte is looked at once.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_DEEPER: dict[int, int] = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class _Twice(ValueError):
@@ -83,15 +89,9 @@ def read_json_body(body: bytes | None, content_type: str | None) -> Json:
 
 
 def _bound_depth(body: bytes) -> None:
-    depth = 0
-    for match in _STRUCTURE.finditer(body):
-        mark = match.group()
-        if mark in {b"[", b"{"}:
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise Unreadable("limit-exceeded", f"the body nests deeper than {DEPTH_MAX}")
-        elif mark in {b"]", b"}"}:
-            depth -= 1
+    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    if len(brackets) > DEPTH_MAX and max(accumulate(map(_DEEPER.__getitem__, brackets))) > DEPTH_MAX:
+        raise Unreadable("limit-exceeded", f"the body nests deeper than {DEPTH_MAX}")
 
 
 def _no_lone_surrogates(value: Json) -> None:

@@ -108,6 +108,10 @@ class Grant:
         return None if rights is None else rights.row_filter
 
     @property
+    def filters_rows(self) -> bool:
+        return any(r.row_filter is not None for r in self.tables.values())
+
+    @property
     def restricts_nothing(self) -> bool:
         """Whether what cannot be read may pass: everything readable, nothing held back."""
         star = self.star

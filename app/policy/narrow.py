@@ -134,6 +134,8 @@ class Narrower:
 
     def body(self, body: Body) -> Body:
         """Rows that are created in a filtered table get the columns that its filter asks for."""
+        if not self._grant.filters_rows:
+            return body
         if isinstance(body, Record):
             return self._record(body)
         if isinstance(body, Targets):

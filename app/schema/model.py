@@ -75,19 +75,17 @@ class Table:
     alternate_keys: tuple[tuple[str, ...], ...] = ()
     columns: Mapping[str, Property] = field(default_factory=dict)
     """By logical name: what a policy's `columns` may hold."""
+    primary_key: str = field(init=False, compare=False)
+    """The column that holds the row's id: `accountid`, `activityid`, `systemuserid`."""
+    key_columns: frozenset[str] = field(init=False, compare=False)
+    """Columns that come with every row, and that nobody needs a grant for."""
 
-    @property
-    def primary_key(self) -> str:
-        """The column that holds the row's id: `accountid`, `activityid`, `systemuserid`."""
+    def __post_init__(self) -> None:
         own = f"{self.name}id"
-        if own in self.properties:
-            return own
-        return self.key[0] if self.key else own
-
-    @property
-    def key_columns(self) -> frozenset[str]:
-        """Columns that come with every row, and that nobody needs a grant for."""
-        return frozenset((*self.key, self.primary_key))
+        primary = own if own in self.properties or not self.key else self.key[0]
+        # They follow from the rest, and are asked for with every member of every body.
+        object.__setattr__(self, "primary_key", primary)
+        object.__setattr__(self, "key_columns", frozenset((*self.key, primary)))
 
 
 @dataclass(frozen=True, slots=True)
