@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from pydantic import SecretStr
 
+from app.cli.serving import Settled, server_config
 from app.dataverse.answer_headers import BodyKind
 from app.limits.scheduler import Protection
 from app.main import create_app
@@ -87,27 +89,15 @@ class Served(uvicorn.Server):
 def main() -> None:
     port, folder, stages = int(sys.argv[1]), Path(sys.argv[2]), frozenset(sys.argv[3:])
     configure(level="WARNING", form="console")
-    state = folder / f"state-{port}"
-    app = create_app(
-        Settings(
-            config=folder / "broker.yaml",
-            state_dir=state,
-            audit_url=f"sqlite:///{folder / f'audit-{port}.db'}",  # type: ignore[arg-type]
-        )
-    )
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
+    settings = Settings(
+        config=folder / "broker.yaml",
         port=port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        ws="none",
-        lifespan="on",
-        timeout_graceful_shutdown=2,
+        state_dir=folder / f"state-{port}",
+        audit_url=SecretStr(f"sqlite:///{folder / f'audit-{port}.db'}"),
     )
-    Served(config, app, stages).run()
+    app = create_app(settings)
+    # As `serve` does it.
+    Served(server_config(settings, Settled(app)), app, stages).run()
 
 
 if __name__ == "__main__":
