@@ -14,16 +14,23 @@ import asyncio
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
+from app.errors import Unreadable
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
 from app.path.delivering import deliver
 from app.path.errand import Errand
 from app.path.exchange import Exchange, counted
+from app.path.granting import (
+    application_header,
+    chosen,
+    default_environment,
+    grants_of,
+    place_of,
+)
 from app.path.issuing import order, wanted_by
 from app.path.judging import Judge, Judged, Refused
 from app.path.recording import HUNG_UP, CallerLeft, Recording
@@ -35,13 +42,24 @@ if TYPE_CHECKING:
 
     from app.audit.record import Action
     from app.config import model
+    from app.errors import BrokerError
     from app.identity.caller import Caller
     from app.odata.links import Bases
     from app.path.carrying import Carrier
     from app.path.delivering import Reply
-    from app.path.errand import Upstream
     from app.path.giving import Given, Giver
     from app.path.issuing import Order
+    from app.path.ports import (
+        Credential,
+        Head,
+        Headers,
+        Identity,
+        Incoming,
+        Limiter,
+        Strangers,
+        Surroundings,
+        World,
+    )
     from app.path.standing import Place, Standing
     from app.policy.grants import Grant
 
@@ -49,108 +67,6 @@ log = structlog.get_logger()
 
 FILE_BYTES_MAX = 128 * 1024 * 1024
 """A file column's own limit (dataverse-reference 3.14)."""
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Head(Protocol):
-    """What `web` knows of a request before its body. Header names are in lower case."""
-
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> bytes: ...
-    @property
-    def headers(self) -> Headers: ...
-    @property
-    def peer(self) -> str | None: ...
-
-
-class Incoming(Protocol):
-    """A request for the proxy, its body not taken in yet.
-
-    `environment` is as the address names it, None for the caller's default; `target` is path
-    and query below the service root as they were sent; `body_bytes` is what was declared.
-    """
-
-    @property
-    def head(self) -> Head: ...
-    @property
-    def environment(self) -> str | None: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def target(self) -> bytes: ...
-    @property
-    def has_body(self) -> bool: ...
-    @property
-    def body_bytes(self) -> int | None: ...
-
-    async def body(self, limit: int) -> bytes:
-        """The whole body; the same when asked again."""
-        ...
-
-    def stream(self, limit: int) -> AsyncIterator[bytes]: ...
-
-
-class Credential(Protocol):
-    """What a token request presents elsewhere than in Authorization."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def secret(self) -> str: ...
-
-
-class Identity(Protocol):
-    def authenticate_now(self, headers: Headers) -> Caller | None: ...
-
-    async def authenticate(self, headers: Headers, peer_address: str | None) -> Caller: ...
-
-    def recognise_now(self, credential: Credential) -> Caller | None: ...
-
-    async def recognise(self, credential: Credential) -> Caller: ...
-
-
-class Strangers(Protocol):
-    def failed(self, address: str | None) -> None:
-        """Nobody was recognised there. Raises `Limited` where that happens too often."""
-        ...
-
-
-class Limiter(Protocol):
-    def within(
-        self, limits: model.Limits, *, caller: str, environment: str, application: str
-    ) -> AbstractAsyncContextManager[None]: ...
-
-
-class World(Protocol):
-    """What counts now, and the ways out to each environment."""
-
-    @property
-    def standing(self) -> Standing: ...
-
-    def upstream(self, environment: str) -> Upstream: ...
-
-    async def refresh_schema(self, environment: str) -> bool:
-        """Whether a newer schema was found; asks at most once a minute."""
-        ...
-
-
-class Surroundings(Protocol):
-    """Small things that a record holds."""
-
-    def new_id(self, now: datetime) -> str: ...
-
-    def client_address(self, peer: str | None, headers: Headers) -> str | None: ...
-
-    def trace_id(self, headers: Headers) -> str | None: ...
-
-    def target(self, place: Place | None, target: bytes) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +300,7 @@ class Broker:
         pool = judged.grant.applications
         if len(pool) == 1:
             return pool
-        wanted = _application_header(headers)
+        wanted = application_header(headers)
         return pool if wanted is None else (wanted,)
 
     def _order(
@@ -417,67 +333,7 @@ class Broker:
             wanted,
             public_url=configuration.public_url,
             addressed=environment,
-            application=_application_header(head.headers),
+            application=application_header(head.headers),
         )
         exchange.environment, exchange.application = found.environment, found.application
         return found
-
-
-def default_environment(caller: model.Caller) -> str:
-    """The caller's, or the only one that its grants name."""
-    named = {g.environment for g in caller.grants}
-    if caller.default_environment is not None:
-        return caller.default_environment
-    if len(named) == 1:
-        return named.pop()
-    raise Unreadable(
-        "no-default-environment",
-        "name the environment in the address: /environments/{environment}/api/data/…",
-    )
-
-
-def place_of(standing: Standing, caller: Caller, name: str) -> Place:
-    """An environment that one of the caller's grants names."""
-    place = standing.places.get(name)
-    if place is None or all(g.environment != name for g in caller.config.grants):
-        raise NotGranted("not-granted", "environment not granted: it is not one of yours")
-    return place
-
-
-def grants_of(standing: Standing, caller: Caller, place: Place) -> tuple[Grant, ...]:
-    """The caller's grants in an environment, compiled against its schema."""
-    grants = standing.grants.get((caller.name, place.name))
-    if place.schema is None or not grants:
-        raise Unavailable(
-            "schema-unavailable",
-            f"the schema of {place.name} is not there yet, and nothing is guessed without it",
-            retry_after_s=5,
-        )
-    return grants
-
-
-def granted(
-    standing: Standing, caller: Caller, environment: str | None
-) -> tuple[Place, tuple[Grant, ...]]:
-    """Where a caller may go, and under which grants. Raises `NotGranted`, `Unavailable`."""
-    name = environment if environment is not None else default_environment(caller.config)
-    place = place_of(standing, caller, name)
-    return place, grants_of(standing, caller, place)
-
-
-def chosen(grants: tuple[Grant, ...], headers: Headers) -> Grant:
-    """The grant that `Broker-Application` names, or the first one."""
-    wanted = _application_header(headers)
-    if wanted is None:
-        return grants[0]
-    for grant in grants:
-        if wanted in grant.applications:
-            return grant
-    raise NotGranted("not-granted", "Broker-Application not granted: it is not one of yours")
-
-
-def _application_header(headers: Headers) -> str | None:
-    found = [value for name, value in headers if name == b"broker-application"]
-    if len(found) > 1:
-        raise Unreadable("duplicate-header", "the header Broker-Application is given twice")
-    return found[0].decode("latin-1").strip() if found else None

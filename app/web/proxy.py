@@ -17,8 +17,8 @@ from app.web.problems import problem
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from app.broker import Incoming
     from app.path.delivering import Reply
+    from app.path.ports import Incoming
     from app.web.asgi import Headers, Receive, RequestHead, Scope, Send
     from app.web.dispatch import Refusals
 

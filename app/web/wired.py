@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from app.broker import chosen, granted
 from app.errors import BrokerError, NotGranted, Unavailable
 from app.odata.access import ALL
+from app.path.granting import chosen, granted
 from app.path.judging import Refused
 from app.path.recording import AnswerCut, CallerLeft
 from app.telemetry.metrics import (
