@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,7 +27,6 @@ from app.config.loading import load
 from app.config.references import vault_references
 from app.config.watching import Watcher
 from app.dataverse.client import UpstreamClient, tls_context
-from app.dataverse.metadata import EnvironmentMetadata
 from app.dataverse.proxies import proxy_for
 from app.errors import BrokerError, Misconfigured
 from app.identity.authenticator import Authenticator
@@ -38,6 +37,7 @@ from app.limits.local import LocalCounts
 from app.limits.redis import RedisCounts
 from app.limits.scheduler import Scheduler
 from app.limits.strangers import Strangers
+from app.path.asking import AskedEnvironment
 from app.path.carrying import Carrier
 from app.path.giving import Giver
 from app.path.judging import Judge
@@ -45,6 +45,7 @@ from app.path.keyring import Keyring, new_key, read_keyring
 from app.path.memory import Memory
 from app.path.recording import Recording
 from app.path.sending import Sender
+from app.path.shelf import SchemaFolder
 from app.path.world import World
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import parse_traceparent
@@ -66,14 +67,11 @@ from app.web.tokens import Tokens
 from app.web.wired import Applications, Directory, Door, Explainer, Readiness, TokenIssuer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from app.audit.audit import Audit
     from app.config import model
     from app.config.loaded import Loaded
     from app.limits.counting import SharedCounts
     from app.path.standing import Place
-    from app.schema.model import Schema
     from app.settings import Settings
     from app.web.asgi import App, Receive, Scope, Send
 
@@ -184,17 +182,18 @@ async def _open(settings: Settings) -> Running:
         fingerprint_key=keyring.fingerprints(),
     )
     world = World(
-        loaded,
         connect=_connect,
-        metadata=lambda name, config, client: _Metadata(
-            name, config, client, tokens, lambda: world
+        metadata=lambda name, config, client: AskedEnvironment(
+            name, config, client, tokens, lambda: world.standing.configuration
         ),
-        shelf=_Shelf(settings.state_dir / "schemas"),
+        shelf=SchemaFolder(settings.state_dir / "schemas"),
     )
+    await world.reload(loaded)
     audit = audit_at(
         settings.audit_url.get_secret_value(),
         signer=CheckpointSigner(keyring.checkpoints()[0]),
         program=program_version(),
+        retention=settings.audit_retention,
     )
     await audit.start()
     current = Current(loaded, datetime.now(UTC))
@@ -235,7 +234,6 @@ async def _open(settings: Settings) -> Running:
     )
     running.dispatcher = _addresses(running)
     tokens.start()
-    world.start()
     running.tasks.append(asyncio.get_running_loop().create_task(watcher.run(loaded)))
     running.tasks.append(asyncio.get_running_loop().create_task(limits.keep()))
     log.info(
@@ -361,62 +359,22 @@ def _keep(path: Path, pem: bytes) -> None:
 
 
 def _connect(config: model.Environment) -> UpstreamClient:
+    """Raises `Misconfigured` for a CA file that cannot be used."""
     url = config.url
     secure = url.startswith("https:")
     host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
+    try:
+        tls = tls_context(config.ca_file) if secure else None
+    except OSError as error:  # ssl.SSLError is one
+        raise Misconfigured(
+            "ca-file-invalid",
+            f"{config.ca_file}: holds no PEM certificates: {error.strerror or error}",
+        ) from error
     return UpstreamClient(
         url,
-        tls=tls_context(config.ca_file) if secure else None,
+        tls=tls,
         proxy=proxy_for(host, int(port or 443), os.environ) if secure else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Metadata:
-    """Fetched by the first application that is granted in the environment."""
-
-    name: str
-    config: model.Environment
-    client: UpstreamClient
-    tokens: TokenService
-    world: Any
-
-    def _source(self) -> EnvironmentMetadata:
-        return EnvironmentMetadata(
-            self.client,
-            self._token,
-            environment_url=self.config.url,
-            api_version=self.config.api_versions[0],
-        )
-
-    async def _token(self) -> str:
-        standing = self.world().standing
-        for caller in standing.configuration.callers.values():
-            for grant in caller.grants:
-                if grant.environment == self.name:
-                    lease = await self.tokens.lease(grant.applications[0], self.config.url)
-                    return lease.access_token()
-        raise Misconfigured("schema-unasked", f"no grant names an application for {self.name}")
-
-    async def csdl(self) -> bytes:
-        return await self._source().csdl()
-
-    async def table_ids(self) -> Mapping[str, str]:
-        found = await self._source().definitions()
-        return {str(d.metadata_id).lower(): d.logical_name for d in found}
-
-
-@dataclass(frozen=True, slots=True)
-class _Shelf:
-    """Schemas in the state folder."""
-
-    folder: Path
-
-    def load(self, environment: str) -> Schema | None:
-        return None
-
-    def store(self, environment: str, schema: Schema) -> None:
-        return None
 
 
 @dataclass(slots=True)
@@ -487,7 +445,7 @@ class _Reload:
     reading: _Reading
 
     async def __call__(self, loaded: Loaded) -> None:
-        self.world.reload(loaded)
+        await self.world.reload(loaded)
         self.tokens.reload(loaded.configuration.applications, loaded.secrets)
         self.authenticator.reload(loaded)
         self.current.replace(loaded, at=datetime.now(UTC))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 from pydantic import SecretStr
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.sandbox.run import Sandbox
-    from tests.path.stand_ins import StandInHost
+    from tests.path.stand_ins import Answering, StandInHost
 
 CASES = Path(__file__).parent.parent / "policy_cases"
 
@@ -84,11 +83,11 @@ class Served(Scene):
 
 
 def _scene(
-    host: StandInHost, folder: Path, change: Callable[[Configuration], None]
+    host: StandInHost, folder: Path, change: Callable[[Configuration], None], prod: Answering
 ) -> dict[str, Any]:
     """Nothing but the stand-ins listens: the schema is pinned, and plain http is enough."""
     authority = host.start(entra)
-    environments = {name: host.start(ordinary) for name in ("prod", "dev")}
+    environments = {"prod": host.start(prod), "dev": host.start(ordinary)}
     port = free_port()
     configuration = yaml.safe_load((CASES / "broker.yaml").read_text())
     configuration["public_url"] = f"http://127.0.0.1:{port}"
@@ -120,16 +119,25 @@ def staging(
     folder: Path,
     *,
     change: Callable[[Configuration], None] = lambda _: None,
+    prod: Answering = ordinary,
     **settings: Any,
 ) -> Iterator[Staged]:
-    """The cases' broker in front of stand-ins."""
-    made = _scene(host, folder, change)
+    """The cases' broker in front of stand-ins; `prod` is what that one says from the start."""
+
+    def with_secrets_in_files(configuration: Configuration) -> None:
+        # The process is the test's own: variables would be there for other tests too.
+        for application in configuration["applications"].values():
+            for credential in application["credentials"]:
+                name = credential["client_secret"]["env"]
+                secret = folder / name
+                secret.write_text(SECRETS[name])
+                credential["client_secret"] = {"file": str(secret)}
+        change(configuration)
+
+    made = _scene(host, folder, with_secrets_in_files, prod)
     process = settings_in(folder, made["file"], **settings)
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in SECRETS.items():
-            patched.setenv(name, value)
-        with broker_in_thread(process, port=made["port"], keys=case_keys()) as broker:
-            yield Staged(broker=broker, **made)
+    with broker_in_thread(process, port=made["port"], keys=case_keys()) as broker:
+        yield Staged(broker=broker, **made)
 
 
 @contextlib.contextmanager
@@ -138,10 +146,11 @@ def serving(
     folder: Path,
     *,
     change: Callable[[Configuration], None] = lambda _: None,
+    prod: Answering = ordinary,
     **environment: str,
 ) -> Iterator[Served]:
     """The same, in a process of its own."""
-    made = _scene(host, folder, change)
+    made = _scene(host, folder, change, prod)
     with served_broker(
         folder,
         made["file"],
