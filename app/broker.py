@@ -11,7 +11,7 @@ to the management addresses in. None knows HTTP's server side: `web` hands in wh
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -32,13 +32,13 @@ from app.path.granting import (
     place_of,
 )
 from app.path.issuing import order, wanted_by
-from app.path.judging import Judge, Judged, Refused
+from app.path.judging import Judge, Judged, Refused, request_key
 from app.path.recording import HUNG_UP, CallerLeft, Recording
 from app.path.wishes import read_wishes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from app.audit.record import Action
     from app.config import model
@@ -91,9 +91,8 @@ class Broker:
         """
         async with self._recorded(incoming.head, "proxy") as exchange:
             caller = await self._identify(incoming.head, exchange)
-            place, grant, bases = self._granted(caller, incoming, exchange)
-            judged = await self._judge(incoming, place, grant, bases, exchange)
-            errand = self._errand(incoming, place, judged, exchange)
+            judged = await self._decide(caller, incoming, exchange)
+            errand = self._errand(incoming, judged, exchange)
             if judged.writes:
                 await self.recording.intend(exchange)
             async with self._limited(caller, judged.grant):
@@ -138,7 +137,7 @@ class Broker:
     def begin(self, head: Head, action: Action) -> Exchange:
         now = datetime.now(UTC)
         return Exchange(
-            id=self.surroundings.new_id(now),
+            id=head.request_id,
             request_id=head.request_id,
             action=action,
             method=head.method,
@@ -147,26 +146,8 @@ class Broker:
             trace_id=self.surroundings.trace_id(head.headers),
         )
 
-    @asynccontextmanager
-    async def _recorded(self, head: Head, action: Action) -> AsyncIterator[Exchange]:
-        """However it ends, it is on record: the one broad `except` of the path."""
-        exchange = self.begin(head, action)
-        try:
-            yield exchange
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args != (HUNG_UP,):
-                self.recording.stopped(exchange)
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                # The cancellation has been answered: what follows may wait again.
-                task.uncancel()
-            left = CallerLeft()
-            await self.recording.fail(exchange, left)
-            raise left from None
-        except BaseException as error:
-            await self.recording.fail(exchange, error)
-            raise
+    def _recorded(self, head: Head, action: Action) -> _Recorded:
+        return _Recorded(self.begin(head, action), self.recording)
 
     async def _identify(
         self, head: Head, exchange: Exchange, credential: Credential | None = None
@@ -220,7 +201,6 @@ class Broker:
     ) -> tuple[Place, Grant, Bases]:
         """In which environment, as which application, under which grant?"""
         standing, place = self._place(caller, incoming.environment, exchange)
-        exchange.target = self.surroundings.target(place, incoming.target)
         if incoming.version not in place.config.api_versions:
             raise Unreadable(
                 "no-such-version", f"{place.name} serves {', '.join(place.config.api_versions)}"
@@ -232,46 +212,62 @@ class Broker:
             standing.bases(place, incoming.version, rooted=incoming.environment is None),
         )
 
+    async def _decide(self, caller: Caller, incoming: Incoming, exchange: Exchange) -> Judged:
+        """May they? Of a request without a body the answer is remembered.
+
+        Where they may go at all is asked each time: a token can open less than its caller may.
+        """
+        standing, place = self._place(caller, incoming.environment, exchange)
+        exchange.target = self.surroundings.target(place, incoming.target)
+        key: object = None
+        judged: Judged | None = None
+        if not incoming.has_body:
+            key = request_key(
+                standing.number,
+                caller.name,
+                place.name,
+                incoming.version,
+                incoming,
+                rooted=incoming.environment is None,
+            )
+            judged = self.judge.remembered(key)
+        if judged is None:
+            place, grant, bases = self._granted(caller, incoming, exchange)
+            judged = await self._judge(incoming, place, grant, bases, exchange)
+            if key is not None:
+                self.judge.remember(key, judged)
+        exchange.accesses, exchange.parts = judged.accesses, judged.parts
+        exchange.reason = "would-refuse" if judged.allow.shadow else None
+        return judged
+
     async def _judge(
         self, incoming: Incoming, place: Place, grant: Grant, bases: Bases, exchange: Exchange
     ) -> Judged:
-        """What would it do, and may they? Unknown names are looked for in a newer schema once."""
+        """What would it do? Unknown names are looked for in a newer schema once."""
         try:
-            judged = await self._judge_once(incoming, place, grant, bases, exchange)
+            return await self._judge_once(incoming, place, grant, bases, exchange)
         except Refused as refused:
             exchange.accesses, exchange.parts = refused.accesses, refused.parts
             if not refused.unknown or not await self.world.refresh_schema(place.name):
                 raise
             assert exchange.caller is not None
             place, grant, bases = self._granted(exchange.caller, incoming, exchange)
-            judged = await self._judge_once(incoming, place, grant, bases, exchange)
-        exchange.accesses, exchange.parts = judged.accesses, judged.parts
-        exchange.reason = "would-refuse" if judged.allow.shadow else None
-        return judged
+            return await self._judge_once(incoming, place, grant, bases, exchange)
 
     async def _judge_once(
         self, incoming: Incoming, place: Place, grant: Grant, bases: Bases, exchange: Exchange
     ) -> Judged:
         method, target, headers = incoming.head.method, incoming.target, incoming.head.headers
-        key: object = None
-        if not incoming.has_body:
-            key, known = self.judge.remembered(grant, bases, method, target, headers)
-            if known is not None:
-                return known
         head = self.judge.head(grant, bases, method, target, headers)
         body: bytes | None = None
         if incoming.has_body and head.body_mode is not BodyMode.STREAM:
             body = await incoming.body(grant.limits.body_bytes)
             exchange.bytes_in = len(body)
-        judged = self.judge.judge(grant, place, bases, head.finish(body))
-        if key is not None:
-            self.judge.remember(key, judged)
-        return judged
+        return self.judge.judge(grant, place, bases, head.finish(body))
 
-    def _errand(
-        self, incoming: Incoming, place: Place, judged: Judged, exchange: Exchange
-    ) -> Errand:
+    def _errand(self, incoming: Incoming, judged: Judged, exchange: Exchange) -> Errand:
         """As whom, where to, and with which body?"""
+        place = judged.place
         applications = self._applications(judged, incoming.head.headers)
         application = self.carrier.choose(applications, place.name)
         exchange.application = application
@@ -337,3 +333,39 @@ class Broker:
         )
         exchange.environment, exchange.application = found.environment, found.application
         return found
+
+
+class _Recorded:
+    """However it ends, it is on record: the one broad `except` of the path."""
+
+    __slots__ = ("_exchange", "_recording")
+
+    def __init__(self, exchange: Exchange, recording: Recording) -> None:
+        self._exchange = exchange
+        self._recording = recording
+
+    async def __aenter__(self) -> Exchange:
+        return self._exchange
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        exchange, recording = self._exchange, self._recording
+        if not isinstance(error, asyncio.CancelledError):
+            await recording.fail(exchange, error)
+            return
+        if error.args != (HUNG_UP,):
+            recording.stopped(exchange)
+            return
+        task = asyncio.current_task()
+        if task is not None:
+            # The cancellation has been answered: what follows may wait again.
+            task.uncancel()
+        left = CallerLeft()
+        await recording.fail(exchange, left)
+        raise left from None

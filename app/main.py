@@ -19,7 +19,6 @@ import structlog
 
 from app.audit.audit import audit_at
 from app.audit.keys import CheckpointSigner
-from app.audit.record import RecordIds
 from app.audit.target import recorded_target
 from app.broker import Broker
 from app.config.current import Current
@@ -380,17 +379,12 @@ def _connect(config: model.Environment) -> UpstreamClient:
 @dataclass(slots=True)
 class _Surroundings:
     settings: Settings
-    ids: RecordIds
     targets: Memory[tuple[frozenset[str], bytes], str]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.ids = RecordIds()
         # The names stand for the schema: a new one has others, or the same answers.
         self.targets = Memory(TARGETS_REMEMBERED)
-
-    def new_id(self, now: datetime) -> str:
-        return self.ids.next(now)
 
     def client_address(
         self, peer: str | None, headers: tuple[tuple[bytes, bytes], ...]

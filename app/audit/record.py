@@ -241,6 +241,8 @@ class RecordIds:
     def __init__(self) -> None:
         self._ms = 0
         self._tail = 0
+        self._chance = b""
+        self._at = 0
 
     def next(self, now: datetime) -> str:
         """A fresh id. A clock that goes backwards does not bring older ids."""
@@ -248,7 +250,7 @@ class RecordIds:
         if ms > self._ms:
             self._ms = ms
             # The top bit stays free, so that counting up within a millisecond has room.
-            self._tail = int.from_bytes(os.urandom(10), "big") >> 7
+            self._tail = int.from_bytes(self._random(10), "big") >> 7
         else:
             self._tail += 1
             if self._tail >> 74:
@@ -258,3 +260,10 @@ class RecordIds:
         value = (self._ms << 80) | (7 << 76) | (high << 64) | (2 << 62) | low
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _random(self, length: int) -> bytes:
+        # A call of the system costs more than all the rest, and hands the GIL to another thread.
+        if self._at + length > len(self._chance):
+            self._chance, self._at = os.urandom(2560), 0
+        self._at += length
+        return self._chance[self._at - length : self._at]

@@ -333,10 +333,6 @@ class _Patient:
 
 
 class _Surroundings:
-    def new_id(self, now: datetime) -> str:
-        del now
-        return ROW_ID
-
     def client_address(self, peer: str | None, headers: Headers) -> str | None:
         del headers
         return peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -91,7 +92,10 @@ def link_for_caller(value: bytes, *, bases: LinkBases, seal: Seal) -> bytes | No
 
 def header(headers: Headers, name: bytes) -> bytes | None:
     """The first one of that name (lower case)."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def body_kind(headers: Headers) -> BodyKind:
@@ -103,7 +107,12 @@ def body_kind(headers: Headers) -> BodyKind:
     describing = [name for name, _ in headers if name in _OF_THE_CONTENT]
     if len(describing) > 1 and len(set(describing)) < len(describing):
         raise _malformed("says twice what it is")
-    media, _, parameters = (header(headers, b"content-type") or b"").lower().partition(b";")
+    return _kind_of(header(headers, b"content-type") or b"")
+
+
+@functools.lru_cache(maxsize=256)
+def _kind_of(content_type: bytes) -> BodyKind:
+    media, _, parameters = content_type.lower().partition(b";")
     media = media.strip()
     if media == b"multipart/mixed":
         return BodyKind.BATCH

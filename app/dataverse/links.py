@@ -8,6 +8,7 @@ escaped). Everything else is passed on byte for byte.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Final, cast
@@ -49,6 +50,7 @@ _STRING_REST: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _COLON: Final = re.compile(rb"[ \t\r\n]*+(:?)[ \t\r\n]*+")
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+_CONTEXT_FIRST: Final = b'{"@odata.context":"'
 _WHITE: Final = b" \t\r\n"
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]*")
 
@@ -85,6 +87,21 @@ class LinkRewriter:
         data, self._carry = self._carry + last, b""
         if self._scan(data, final=True) is not None:
             raise _malformed("an end in the middle of a link")
+        return self._taken(data, len(data))
+
+    def whole(self, data: bytes) -> bytes:
+        """An answer that is here from its first byte to its last. The rewriter is used up then."""
+        if not data.startswith(_CONTEXT_FIRST):
+            return self.finish(data)
+        # As Dataverse begins nearly always, with a link that nearly always stays the same.
+        start = len(_CONTEXT_FIRST)
+        end = data.find(b'"', start)
+        context = None if end < 0 else _context_for_caller(self._bases, data[start:end])
+        if context is None:
+            return self.finish(data)
+        self._out = [_CONTEXT_FIRST, context]
+        self._cursor = end
+        self._scan(data, final=True)
         return self._taken(data, len(data))
 
     def _taken(self, data: bytes, end: int) -> bytes:
@@ -174,6 +191,15 @@ class LinkRewriter:
             self._replace(start, after_space + 1, b"")
         else:
             self._replace(start, end, b"")
+
+
+@functools.lru_cache(maxsize=4096)
+def _context_for_caller(bases: LinkBases, literal: bytes) -> bytes | None:
+    """What stands between the quotes, rewritten; None where it takes a closer look."""
+    if b"\\" in literal or not literal.isascii() or len(literal) > LINK_MAX_BYTES:
+        return None
+    url = bases.to_broker(literal.decode("ascii"))
+    return None if url is None else _encoded(url)[1:-1]
 
 
 def _opening_quote(data: bytes, closing: int, floor: int) -> int | None:

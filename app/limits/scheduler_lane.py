@@ -79,9 +79,10 @@ class Lane:
 
     def enter_now(self, flow: Flow, now: float) -> bool:
         """Whether it may go without waiting; it goes then."""
-        if flow.waiting or now < self._paused_until or not self._has_room(flow, now):
+        if flow.waiting or now < self._paused_until:
             return False
-        if not self._may_spend(flow, now):
+        share = self._flows.share(flow, now)
+        if not (self._has_room(flow, share, now) and self._may_spend(flow, share, now)):
             return False
         self._start(flow)
         return True
@@ -177,25 +178,25 @@ class Lane:
 
     def _next(self, now: float) -> Flow | None:
         for flow in self._flows.in_order():
-            if self._has_room(flow, now) and self._may_spend(flow, now):
+            share = self._flows.share(flow, now)
+            if self._has_room(flow, share, now) and self._may_spend(flow, share, now):
                 return flow
         return None
 
-    def _has_room(self, flow: Flow, now: float) -> bool:
+    def _has_room(self, flow: Flow, share: float, now: float) -> bool:
         concurrency = self.concurrency
         if not concurrency.admits(self.running):
             return False
-        share = self._flows.share(flow, now)
         if flow.running < concurrency.limit * share:
             return True
         # Beyond its share: a place is kept free for each of the others, up to a quarter of all.
         kept = min(self._flows.active(now) - 1, int(concurrency.limit / 4))
         return concurrency.admits(self.running + kept)
 
-    def _may_spend(self, flow: Flow, now: float) -> bool:
+    def _may_spend(self, flow: Flow, share: float, now: float) -> bool:
         budget = self.budget
         budget.refill(now)
-        flow.refill(now, self._flows.share(flow, now) * budget.per_s)
+        flow.refill(now, share * budget.per_s)
         return flow.tokens >= 1.0 or budget.level >= 1.0
 
     def _start(self, flow: Flow) -> None:

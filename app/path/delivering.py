@@ -87,7 +87,7 @@ def _whole(carried: Carried) -> bytes | None:
     body = carried.answer.arrived()
     if body is None or rewriter is None:
         return body
-    return rewriter.finish(body)
+    return rewriter.whole(body)
 
 
 async def _rewritten(carried: Carried) -> AsyncIterator[bytes]:

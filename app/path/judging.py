@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.audit.record import Part, TableAccess, table_accesses
 from app.audit.target import recorded_target
@@ -53,6 +53,7 @@ class Judged:
     """A request that may be sent, and what the record says of it."""
 
     grant: Grant = field(repr=False)
+    place: Place = field(repr=False)
     bases: Bases
     allow: Allow = field(repr=False)
     outgoing: Outgoing = field(repr=False)
@@ -70,6 +71,22 @@ class Judged:
     def sent_as(self, reading: Reading) -> Outgoing:
         """Written anew, after look-ups have given it preconditions."""
         return write(reading, sending(self.grant, self.bases, self.allow))
+
+
+class RequestHead(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def headers(self) -> Pairs: ...
+
+
+class Request(Protocol):
+    """As much of a request as a decision is remembered by."""
+
+    @property
+    def head(self) -> RequestHead: ...
+    @property
+    def target(self) -> bytes: ...
 
 
 class Refused(NotGranted):
@@ -125,12 +142,12 @@ class Judge:
     def sealer(self, grant: Grant) -> Sealer:
         return Sealer(self._seal_keys, grant.caller, grant.environment, grant.applications)
 
-    def remembered(
-        self, grant: Grant, bases: Bases, method: str, target: bytes, headers: Pairs
-    ) -> tuple[object, Judged | None]:
-        """The key to remember by, and what is remembered. Only for requests without a body."""
-        key = (grant.version, bases.public, bases.version, method, target, judged_headers(headers))
-        return key, self._remembered.get(key)
+    def remembered(self, key: object) -> Judged | None:
+        """What was decided about the same request. Only those without a body are remembered.
+
+        `key` is from `request_key`: of the request's own bytes, and of all that counted then.
+        """
+        return self._remembered.get(key)
 
     def remember(self, key: object, judged: Judged) -> None:
         self._remembered.put(key, judged)
@@ -166,6 +183,7 @@ class Judge:
         outgoing = write(sent, sending(grant, bases, decision))
         return Judged(
             grant=grant,
+            place=place,
             bases=bases,
             allow=decision,
             outgoing=outgoing,
@@ -196,6 +214,27 @@ def is_repeatable(reading: Reading) -> bool:
         return True
     key = (reading.path[-1].arguments if reading.path else None) or ()
     return reading.method == "PATCH" and bool(key) and all(name is not None for name, _ in key)
+
+
+def request_key(
+    standing: int, caller: str, environment: str, version: str, request: Request, *, rooted: bool
+) -> object:
+    """Equal for requests about which the same is decided, and for no others.
+
+    `standing` is the number of what counts now. Links lead back to where was asked, so `rooted`
+    tells requests to the broker's root apart.
+    """
+    head = request.head
+    return (
+        standing,
+        caller,
+        environment,
+        rooted,
+        version,
+        head.method,
+        request.target,
+        judged_headers(head.headers),
+    )
 
 
 def judged_headers(headers: Pairs) -> Pairs:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
 
     from app.config import model
     from app.identity.caller import Caller
@@ -107,8 +106,6 @@ class World(Protocol):
 
 class Surroundings(Protocol):
     """Small things that a record holds."""
-
-    def new_id(self, now: datetime) -> str: ...
 
     def client_address(self, peer: str | None, headers: Headers) -> str | None: ...
 

@@ -6,6 +6,7 @@ first line to its last.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ class Standing:
     places: Mapping[str, Place]
     grants: Mapping[tuple[str, str], tuple[Grant, ...]]
     problems: tuple[GrantProblem, ...] = ()
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """No two have the same: what was decided under one counts under that one only."""
 
     @property
     def configuration(self) -> model.Configuration:

@@ -1,8 +1,7 @@
 """What Prometheus sees of this process. `docs/metrics.md` lists every name; a test compares.
 
 Labels are bounded: actions, decisions, statuses, codes and configured names, never anything
-that a caller sends. Children are bound once and kept, since `labels()` costs more than the
-increment itself.
+that a caller sends.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+from app.telemetry.tallies import Durations, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,56 +93,53 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self.in_flight = 0
         """Counted by the dispatcher: one thread, so a plain number is enough."""
-        self._requests = Counter(
+        self._requests = Tally(
             "broker_requests",
             "Requests answered, by what they were for and what became of them.",
             ("action", "decision", "status"),
-            registry=self.registry,
         )
-        self._seconds = Histogram(
+        self._seconds = Durations(
             "broker_request_duration_seconds",
             "From a request's head to the last byte of its answer.",
-            ("action",),
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
+            "action",
         )
-        self._refusals = Counter(
+        self._refusals = Tally(
             "broker_refusals",
             "Requests that the broker did not let through, by error code.",
             ("code",),
-            registry=self.registry,
         )
-        self._upstream = Counter(
+        self._upstream = Tally(
             "broker_upstream_requests",
             "Requests sent to Dataverse, by the status that came back; 0 where none came.",
             ("status",),
-            registry=self.registry,
         )
-        self._upstream_seconds = Histogram(
+        self._upstream_seconds = Durations(
             "broker_upstream_duration_seconds",
             "From sending a request to Dataverse to the head of its answer.",
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
         )
-        self._token_requests = Counter(
+        self._token_requests = Tally(
             "broker_token_requests",
             "Requests to Entra for a token, by application and outcome.",
             ("application", "outcome"),
-            registry=self.registry,
         )
-        self._token_lookups = Counter(
+        self._token_lookups = Tally(
             "broker_token_cache_lookups",
             "Tokens looked for in the cache.",
             ("result",),
-            registry=self.registry,
+            told_at_once=(("hit",), ("miss",)),
         )
-        self._hit = self._token_lookups.labels("hit")
-        self._miss = self._token_lookups.labels("miss")
-        self._by_request: dict[tuple[str, str, int], Counter] = {}
-        self._by_action: dict[str, Histogram] = {}
-        self._by_code: dict[str, Counter] = {}
-        self._by_upstream: dict[int, Counter] = {}
-        self._by_token: dict[tuple[str, str], Counter] = {}
+        for told in (
+            self._requests,
+            self._seconds,
+            self._refusals,
+            self._upstream,
+            self._upstream_seconds,
+            self._token_requests,
+            self._token_lookups,
+        ):
+            self.registry.register(told)
         in_flight = Gauge(
             "broker_requests_in_flight",
             "Requests that are being answered at this moment.",
@@ -160,39 +158,22 @@ class Metrics:
     # ------------------------------------------------- told as it happens
 
     def request(self, action: Action, decision: Decision, status: int, seconds: float) -> None:
-        key = (action, decision, status)
-        counter = self._by_request.get(key)
-        if counter is None:
-            counter = self._by_request[key] = self._requests.labels(action, decision, str(status))
-        counter.inc()
-        histogram = self._by_action.get(action)
-        if histogram is None:
-            histogram = self._by_action[action] = self._seconds.labels(action)
-        histogram.observe(seconds)
+        self._requests.add((action, decision, status))
+        self._seconds.add(seconds, action)
 
     def refusal(self, code: str) -> None:
-        counter = self._by_code.get(code)
-        if counter is None:
-            counter = self._by_code[code] = self._refusals.labels(code)
-        counter.inc()
+        self._refusals.add((code,))
 
     def upstream(self, status: int, seconds: float) -> None:
         """`status` is 0 where no answer came."""
-        counter = self._by_upstream.get(status)
-        if counter is None:
-            counter = self._by_upstream[status] = self._upstream.labels(str(status))
-        counter.inc()
-        self._upstream_seconds.observe(seconds)
+        self._upstream.add((status,))
+        self._upstream_seconds.add(seconds)
 
     def token_request(self, application: str, outcome: TokenOutcome) -> None:
-        key = (application, outcome)
-        counter = self._by_token.get(key)
-        if counter is None:
-            counter = self._by_token[key] = self._token_requests.labels(application, outcome)
-        counter.inc()
+        self._token_requests.add((application, outcome))
 
     def token_cache(self, *, hit: bool) -> None:
-        (self._hit if hit else self._miss).inc()
+        self._token_lookups.add(("hit" if hit else "miss",))
 
     # ------------------------------------------------ asked at each scrape
 

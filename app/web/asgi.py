@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from app.audit.record import RecordIds
 from app.errors import Unreadable
 
 Scope = MutableMapping[str, Any]
@@ -72,16 +72,12 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+_IDS: Final = RecordIds()
+
+
 def new_request_id() -> str:
-    """A UUIDv7 (RFC 9562, 5.7), so that ids sort by the time of arrival."""
-    ms = f"{time.time_ns() // 1_000_000:012x}"
-    noise = os.urandom(10).hex()
-    variant = _VARIANT[noise[3]]
-    return f"{ms[:8]}-{ms[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
-
-
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-"""The hexadecimal digits that begin with the bits 10."""
+    """A UUIDv7 (RFC 9562, 5.7) that is greater than the one before. It names the record too."""
+    return _IDS.next(datetime.now(UTC))
 
 
 def head_of(scope: Scope) -> RequestHead:

@@ -13,7 +13,7 @@ from app.dataverse.link_bases import LinkBases, LinkKind
 from app.dataverse.links import LINK_MAX_BYTES, LINK_NAMES, NAME_MAX_BYTES, LinkRewriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 HERE = "https://contoso.crm4.dynamics.com"
 BROKER = "https://broker.example/environments/contoso"
@@ -331,6 +331,37 @@ def test_the_stream_is_what_the_parsed_document_would_be(
     whole = rewritten(data)
     assert json.loads(whole) == _reference(value)
     assert rewritten(*cut(data, [int(place * len(data)) for place in places])) == whole
+    assert LinkRewriter(BASES, Seals()).whole(data) == whole
+
+
+_AFTER_CONTEXT = st.sampled_from(
+    [
+        '","value":[]}',
+        '" ,"@odata.nextLink":"' + HERE + '/api/data/v9.2/accounts?$skiptoken=1"}',
+        '"}',
+        '","x":"\\"@odata.id\\":\\"y\\""}',
+        "",
+    ]
+)
+
+
+@given(
+    st.sampled_from([HERE, HERE + "/", "https://elsewhere.example", "", "/api/data", "\\u0041"]),
+    st.text(max_size=20),
+    _AFTER_CONTEXT,
+)
+def test_an_answer_that_is_whole_is_rewritten_as_one_that_streams(
+    base: str, path: str, after: str
+) -> None:
+    data = ('{"@odata.context":"' + base + path + after).encode("utf-8", "replace")
+
+    def outcome(rewrite: Callable[[bytes], bytes]) -> bytes | None:
+        try:
+            return rewrite(data)
+        except ExchangeFailed:
+            return None
+
+    assert outcome(LinkRewriter(BASES, Seals()).whole) == outcome(rewritten)
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
