@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from app.odata.access import ALL, Access, Columns, Operation
 
@@ -120,14 +122,13 @@ class Row:
     writes: bool = False
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """Filled while a request is read; `accesses()` and `demands()` give what was found."""
 
-    _columns: dict[tuple[str, Operation], set[str]] = field(default_factory=dict)
-    _all: dict[tuple[str, Operation], None] = field(default_factory=dict)
-    _demands: dict[Demand, None] = field(default_factory=dict)
-    _rows: dict[Row, None] = field(default_factory=dict)
+    _columns: dict[tuple[str, Operation], set[str]] = {}
+    _all: dict[tuple[str, Operation], None] = {}
+    _demands: dict[Demand, None] = {}
+    _rows: dict[Row, None] = {}
     _unknown: int = 0
 
     def use(self, sets: tuple[str, ...], operation: Operation, *columns: str) -> None:

@@ -90,7 +90,9 @@ def read_json_body(body: bytes | None, content_type: str | None) -> Json:
 
 def _bound_depth(body: bytes) -> None:
     brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
-    if len(brackets) > DEPTH_MAX and max(accumulate(map(_DEEPER.__getitem__, brackets))) > DEPTH_MAX:
+    if len(brackets) <= DEPTH_MAX:
+        return
+    if max(accumulate(map(_DEEPER.__getitem__, brackets))) > DEPTH_MAX:
         raise Unreadable("limit-exceeded", f"the body nests deeper than {DEPTH_MAX}")
 
 

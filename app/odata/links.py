@@ -41,9 +41,14 @@ class Bases:
     """`v9.2`"""
 
     @property
+    def root(self) -> str:
+        """The service root's path, with a trailing slash."""
+        return f"/api/data/{self.version}/"
+
+    @property
     def service(self) -> str:
         """Dataverse's own service root, with a trailing slash."""
-        return f"{self.environment}/api/data/{self.version}/"
+        return self.environment + self.root
 
     def relative(self, url: str) -> str | None:
         """What stands behind the service root, or None where the URL leads elsewhere."""
@@ -58,7 +63,7 @@ class Bases:
 @lru_cache(64)
 def _roots(bases: Bases) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The service root as it may be written: from the host's root, and with scheme and host."""
-    service = f"/api/data/{bases.version}/"
+    service = bases.root
     hosts = (bases.public, bases.environment, bases.public_root)
     return (
         (service, _path(bases.public) + service),

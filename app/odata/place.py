@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from app.errors import Unreadable
 from app.odata import definitions
@@ -47,8 +48,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(slots=True)
-class Place:
+class Place(msgspec.Struct):
     """Filled by `walk`. `scope` is whose rows the path ends at, for a reference the far side.
 
     `content_id` is set where the path starts from a row that an earlier part of the batch

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,15 +38,14 @@ class Scope(msgspec.Struct, frozen=True):
         return self if self.depth == 0 else Scope(self.table, self.sets)
 
 
-@dataclass(slots=True)
-class Resolver:
+class Resolver(msgspec.Struct):
     """One request's names. `depth_max` bounds every path, and how deep `$expand` nests."""
 
     schema: Schema
     found: Findings
     depth_max: int
-    aliases: dict[str, Expression] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    aliases: dict[str, Expression] = {}
+    used: set[str] = set()
     _alias_work: int = 0
 
     def scope(self, table: Table) -> Scope:

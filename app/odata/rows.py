@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,12 +22,11 @@ class Named(msgspec.Struct, frozen=True):
     created: bool
 
 
-@dataclass(slots=True)
-class Context:
+class Context(msgspec.Struct):
     """What reading a part of a request needs beside the schema."""
 
     bases: Bases
-    content: dict[str, Named] = field(default_factory=dict)
+    content: dict[str, Named] = {}
 
 
 def key_columns(resolver: Resolver, scope: Scope, key: Key) -> tuple[str, ...]:

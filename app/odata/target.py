@@ -23,6 +23,7 @@ _PATH_FORBIDDEN = re.compile(rb"%(?:2[fFeE]|5[cC]|00)|\\")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Line breaks and tabs are white space inside options: Microsoft's own samples have them.
 _QUERY_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL_ESCAPE = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[fF]|[cC]2)")
 _STRINGS = re.compile(r"'(?:[^']|'')*+'")
 
 
@@ -57,6 +58,8 @@ def read_target(raw: bytes, *, inner: bool = False) -> Target:
     path, mark, query = raw.partition(b"?")
     if plain.fullmatch(raw) is None:
         raise Unreadable("bad-path", "the target has a byte that must be percent-encoded")
+    if _BROKEN_ESCAPE.search(raw):
+        raise Unreadable("bad-path", "the target has a '%' that begins no escape")
     return Target(_segments(path), _options(query) if mark else ())
 
 
@@ -88,8 +91,6 @@ def _segment(raw: bytes) -> str:
 def _decoded(raw: bytes, what: str) -> str:
     if b"%" not in raw:
         return raw.decode("ascii")
-    if _BROKEN_ESCAPE.search(raw):
-        raise Unreadable(f"bad-{what}", f"the {what} has a '%' that begins no escape")
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
@@ -107,9 +108,8 @@ def _options(query: bytes) -> tuple[tuple[str, str], ...]:
             raise Unreadable("bad-query", "the query has an empty option ('&&')")
         name, _, value = part.partition(b"=")
         options.append((_decoded(name, "query"), _decoded(value, "query")))
-    if b"%" in query and any(
-        _QUERY_CONTROL.search(n) or _QUERY_CONTROL.search(v) for n, v in options
-    ):
+    # Only an escape brings one in: what stands plain has been looked at.
+    if _CONTROL_ESCAPE.search(query) and any(_QUERY_CONTROL.search(n + v) for n, v in options):
         raise Unreadable("bad-query", "the query has a control character")
     return tuple(options)
 

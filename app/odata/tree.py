@@ -110,6 +110,8 @@ COMPARISONS = frozenset({"eq", "ne", "gt", "ge", "lt", "le", "has", "in"})
 ADDITIVE = frozenset({"add", "sub"})
 MULTIPLICATIVE = frozenset({"mul", "div", "divby", "mod"})
 
+_LOOSE = frozenset({Logical, Binary, Unary})
+"""What may need parentheses to stay together."""
 _OR, _AND, _COMPARISON, _ADDITIVE, _MULTIPLICATIVE, _UNARY, _PRIMARY = range(7)
 
 
@@ -139,8 +141,9 @@ def value_text(node: Expression) -> str:
 
 
 def _inner(node: Expression, level: int) -> str:
-    written = _WRITERS[type(node)](node)
-    return written if _level(node) >= level else f"({written})"
+    kind = type(node)
+    written = _WRITERS[kind](node)
+    return written if kind not in _LOOSE or _level(node) >= level else f"({written})"
 
 
 def _logical(node: Logical) -> str:
@@ -185,7 +188,8 @@ def _entry(node: Entry) -> str:
 
 
 def _member(node: Member) -> str:
-    return "/".join(node.path)
+    path = node.path
+    return path[0] if len(path) == 1 else "/".join(path)
 
 
 def _literal(node: Literal) -> str:

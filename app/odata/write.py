@@ -48,7 +48,9 @@ class Sending:
 class Outgoing(msgspec.Struct, frozen=True):
     """A request for Dataverse. `streams` says that the caller's body passes unread.
 
-    `dropped` are headers and preferences that do not travel and would have meant something.
+    `dropped` are headers and preferences that do not travel and would have meant something;
+    `part_targets` are what a batch's parts address, in order, written like `target` but from the
+    service root.
     """
 
     method: str
@@ -57,6 +59,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     body: bytes | None = None
     streams: bool = False
     dropped: tuple[str, ...] = ()
+    part_targets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Outgoing({self.method}, …)"
@@ -66,10 +69,10 @@ def write(reading: Reading, sending: Sending) -> Outgoing:
     """The request as Dataverse gets it. `target` is the path from the host's root."""
     headers, dropped = _headers(reading, sending)
     body: bytes | None
+    part_targets: list[str] = []
     if isinstance(reading.body, Batch):
-        body, boundary, more = _batch(reading.body, sending)
+        body, boundary = _batch(reading.body, sending, dropped, part_targets)
         headers.append(("Content-Type", f'multipart/mixed; boundary="{boundary}"'))
-        dropped += more
     else:
         body = write_body(reading.body, sending.bases)
         content_type = _content_type(reading, body)
@@ -79,11 +82,12 @@ def write(reading: Reading, sending: Sending) -> Outgoing:
         headers.append(("CallerObjectId", sending.caller_object_id))
     return Outgoing(
         method=reading.method,
-        target=f"/api/data/{sending.bases.version}/{write_reading_target(reading)}",
+        target=sending.bases.root + write_reading_target(reading),
         headers=tuple(headers),
         body=body,
         streams=reading.streams,
         dropped=tuple(dict.fromkeys(dropped)) if dropped else (),
+        part_targets=tuple(part_targets),
     )
 
 
@@ -167,20 +171,21 @@ def _page_size(reading: Reading, sending: Sending) -> int | None:
 # ---------------------------------------------------------------- batches
 
 
-def _batch(batch: Batch, sending: Sending) -> tuple[bytes, str, list[str]]:
-    """The multipart body, its boundary and what was dropped in its parts.
+def _batch(
+    batch: Batch, sending: Sending, dropped: list[str], targets: list[str]
+) -> tuple[bytes, str]:
+    """The multipart body and its boundary; adds what its parts drop, and what they address.
 
     Boundaries come from the content's digest, so nothing inside can hold them.
     """
-    dropped: list[str] = []
     digest = hashlib.sha256()
     items: list[bytes | list[bytes]] = []
     for item in batch.items:
         if isinstance(item, ChangeSet):
-            parts = [_part(p, sending, dropped) for p in item.parts]
+            parts = [_part(p, sending, dropped, targets) for p in item.parts]
             items.append(parts)
         else:
-            parts = [_part(item, sending, dropped)]
+            parts = [_part(item, sending, dropped, targets)]
             items.append(parts[0])
         for part in parts:
             digest.update(part)
@@ -199,10 +204,10 @@ def _batch(batch: Batch, sending: Sending) -> tuple[bytes, str, list[str]]:
             body += (b"--%b\r\n" % inner, part)
         body.append(b"--%b--\r\n\r\n" % inner)
     body.append(b"--%b--\r\n" % outer.encode())
-    return b"".join(body), outer, dropped
+    return b"".join(body), outer
 
 
-def _part(part: Part, sending: Sending, dropped: list[str]) -> bytes:
+def _part(part: Part, sending: Sending, dropped: list[str], targets: list[str]) -> bytes:
     reading = part.reading
     headers, lost = _headers(reading, sending)
     dropped += lost
@@ -217,7 +222,8 @@ def _part(part: Part, sending: Sending, dropped: list[str]) -> bytes:
     lines = ["Content-Type: application/http", "Content-Transfer-Encoding: binary"]
     if part.content_id is not None:
         lines.append(f"Content-ID: {part.content_id}")
-    target = write_reading_target(reading) or f"/api/data/{sending.bases.version}/"
-    lines += ["", f"{reading.method} {target} HTTP/1.1"]
+    target = write_reading_target(reading)
+    targets.append(target)
+    lines += ["", f"{reading.method} {target or sending.bases.root} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"") + b"\r\n"
