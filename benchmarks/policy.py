@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from app.config import model
 from app.odata.links import Bases
 from app.odata.seals import SealKey
-from app.path.judging import Judge, Judged
+from app.path.judging import Judge, Judged, request_key
 from app.path.standing import Place, known_names
 from app.policy.compiling import compile_grant
 from app.schema.compact import decode, encode
@@ -53,26 +53,22 @@ def csdl(tables: int = TABLES, columns: int = 30, lookups: int = 16) -> bytes:
     types: list[str] = []
     for number in range(tables):
         name = f"new_table{number}"
-        parts = [
-            f'<EntityType Name="{name}" BaseType="mscrm.crmbaseentity">'
-            f'<Key><PropertyRef Name="{name}id" /></Key>'
-            f'<Property Name="{name}id" Type="Edm.Guid" />'
-        ]
-        parts += [
-            f'<Property Name="new_column{i}" Type="Edm.String" Unicode="false" />'
-            for i in range(columns)
-        ]
-        parts += [
-            f'<Property Name="_new_lookup{i}_value" Type="Edm.Guid" />'
-            f'<NavigationProperty Name="new_Lookup{i}" Type="mscrm.new_table{(number + i) % tables}"'
-            f' Nullable="false" Partner="new_table{number}_{i}"><ReferentialConstraint'
-            f' Property="_new_lookup{i}_value"'
-            f' ReferencedProperty="new_table{(number + i) % tables}id" /></NavigationProperty>'
-            f'<NavigationProperty Name="new_table{(number - i) % tables}_{i}"'
-            f' Type="Collection(mscrm.new_table{(number - i) % tables})" Partner="new_Lookup{i}" />'
-            for i in range(lookups)
-        ]
-        types.append("".join([*parts, "</EntityType>"]))
+        inside = [f'<Key><PropertyRef Name="{name}id" /></Key>', _property(f"{name}id", "Guid")]
+        inside += [_property(f"new_column{i}", "String") for i in range(columns)]
+        for i in range(lookups):
+            far, near = f"new_table{(number + i) % tables}", f"new_table{(number - i) % tables}"
+            inside += [
+                _property(f"_new_lookup{i}_value", "Guid"),
+                f'<NavigationProperty Name="new_Lookup{i}" Type="mscrm.{far}" Nullable="false"',
+                f' Partner="{name}_{i}"><ReferentialConstraint Property="_new_lookup{i}_value"',
+                f' ReferencedProperty="{far}id" /></NavigationProperty>',
+                f'<NavigationProperty Name="{near}_{i}" Type="Collection(mscrm.{near})"',
+                f' Partner="new_Lookup{i}" />',
+            ]
+        types.append(
+            f'<EntityType Name="{name}" BaseType="mscrm.crmbaseentity">{"".join(inside)}'
+            "</EntityType>"
+        )
     sets = "".join(
         f'<EntitySet Name="new_table{i}s" EntityType="Microsoft.Dynamics.CRM.new_table{i}" />'
         for i in range(tables)
@@ -86,6 +82,10 @@ def csdl(tables: int = TABLES, columns: int = 30, lookups: int = 16) -> bytes:
         f'{"".join(types)}<EntityContainer Name="System">{sets}</EntityContainer>'
         "</Schema></edmx:DataServices></edmx:Edmx>"
     ).encode()
+
+
+def _property(name: str, kind: str) -> str:
+    return f'<Property Name="{name}" Type="Edm.{kind}" />'
 
 
 def grant_on(schema: Schema) -> Grant:
@@ -108,6 +108,20 @@ def grant_on(schema: Schema) -> Grant:
     return compiled.grant
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    method: str
+    headers: Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the memory's key is made of."""
+
+    head: _Head
+    target: bytes
+
+
 @dataclass(slots=True)
 class Bench:
     """One grant's requests, through the same `Judge` as the broker's."""
@@ -120,11 +134,12 @@ class Bench:
         head = self.judge.head(self.grant, BASES, method, target, headers)
         return self.judge.judge(self.grant, self.place, BASES, head.finish(body))
 
-    def again(self, method: str, target: bytes, headers: Pairs) -> Judged:
+    def again(self, request: _Request) -> Judged:
         """As `Broker` asks: the memory first."""
-        key, known = self.judge.remembered(self.grant, BASES, method, target, headers)
+        key = request_key(1, "reporting", "prod", "v9.2", request, rooted=False)
+        known = self.judge.remembered(key)
         if known is None:
-            known = self.judged(method, target, headers, None)
+            known = self.judged(request.head.method, request.target, request.head.headers, None)
             self.judge.remember(key, known)
         return known
 
@@ -176,6 +191,7 @@ def main() -> None:
     )
     json: Pairs = (*HEADERS, (b"content-type", b"application/json"))
     body = b'{"new_column1":"Contoso","new_column2":"A-1","new_column3":"x"}'
+    repeated = _Request(_Head("GET", HEADERS), listed)
     batch_headers, batch_body = batch_of(100)
 
     def once(
@@ -207,7 +223,7 @@ def main() -> None:
         ),
         (
             "the same read again",
-            best(lambda: bench.again("GET", listed, HEADERS), times=5000, rounds=rounds),
+            best(lambda: bench.again(repeated), times=5000, rounds=rounds),
             5e-6,
         ),
         (
