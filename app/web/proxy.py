@@ -6,6 +6,7 @@ A FastAPI route would cost more than everything that the broker does here.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import BrokerError, Unreadable
@@ -13,13 +14,14 @@ from app.path.recording import HUNG_UP, AnswerCut, CallerLeft
 from app.web.asgi import CallerGone, declared_length, head_of, read_body, send_answer
 from app.web.dispatch import ROUTE_KEY, Route
 from app.web.problems import problem
+from app.web.spelling import as_documented
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from app.path.delivering import Reply
     from app.path.ports import Incoming
-    from app.web.asgi import Headers, Receive, RequestHead, Scope, Send
+    from app.web.asgi import Answer, Headers, Receive, RequestHead, Scope, Send
     from app.web.dispatch import Refusals
 
 BODY_WITHIN_S = 120.0
@@ -47,7 +49,7 @@ class Proxy:
             arrived = Arrived(head, scope[ROUTE_KEY], receive)
         except BrokerError as error:
             await self._refusals.refuse(head, error)
-            await send_answer(send, problem(error, request_id=head.request_id))
+            await send_answer(send, _problem(error, head))
             return
         watch = _Watch(arrived)
         try:
@@ -64,11 +66,18 @@ class Proxy:
         try:
             await self._forwarder.forward(arrived, Leaving(send))
         except BrokerError as error:
-            await send_answer(send, problem(error, request_id=arrived.head.request_id))
+            await send_answer(send, _problem(error, arrived.head))
         except (CallerLeft, AnswerCut):
             # Returning in mid-answer makes the server close the connection: whoever is there
             # still cannot take what he got for the whole.
             return
+
+
+def _problem(error: BrokerError, head: RequestHead) -> Answer:
+    """With Dataverse's own form of an error beside it: that is what its clients show."""
+    error.extra["error"] = {"code": error.code, "message": error.detail}
+    answer = problem(error, request_id=head.request_id)
+    return replace(answer, headers=as_documented(answer.headers))
 
 
 class Arrived:
@@ -147,7 +156,13 @@ class Leaving:
         self._send = send
 
     async def begin(self, status: int, headers: Headers) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": as_documented(headers),
+            }
+        )
 
     async def write(self, piece: bytes, *, last: bool) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": not last})

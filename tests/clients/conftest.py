@@ -20,6 +20,7 @@ from app.sandbox.credentials import CLIENT_IDS, WITH_SECRET
 from app.sandbox.run import SandboxOptions, caller_keys, sandbox_in_thread, write_configuration
 from app.sandbox.tls import ServerIdentity
 from app.settings import Settings
+from tests.path.desk import DESK, furnish
 from tests.path.running import RunningBroker, broker_in_thread, free_port
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         configuration["callers"][CALLER]["identities"].append(
             {"jwt": {"issuer": "entra", "claims": {"azp": CLIENT_IDS[WITH_SECRET]}}}
         )
+        desk_key = furnish(sandbox, configuration, folder)
         file.write_text(yaml.safe_dump(configuration))
         certificate = sandbox.state_dir / "server.pem"
         settings = Settings(
@@ -112,7 +114,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             settings,
             port=port,
             tls=identity.client_context(),
-            keys=caller_keys(folder),
+            keys={**caller_keys(folder), DESK: desk_key},
         ) as broker:
             broker.until_ready()
             yield Served(broker, sandbox, file, _environment(broker, sandbox))
@@ -131,6 +133,7 @@ def _environment(broker: RunningBroker, sandbox: Sandbox) -> dict[str, str]:
     return {
         **kept,
         "BROKER_KEY": broker.keys[CALLER],
+        "DESK_KEY": broker.keys[DESK],
         "IDENTITY_ENDPOINT": f"{broker.url}/msi/token",
         "IDENTITY_HEADER": broker.keys[CALLER],
         "REQUESTS_CA_BUNDLE": ca_file,
