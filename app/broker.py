@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app.audit.target import recorded_address
 from app.errors import Unreadable
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
@@ -143,8 +144,13 @@ class Broker:
             method=head.method,
             client_address=self.surroundings.client_address(head.peer, head.headers),
             time=now,
+            target=self._address(head) if action == "admin" else None,
             trace_id=self.surroundings.trace_id(head.headers),
         )
+
+    def _address(self, head: Head) -> str:
+        known = self.world.standing.configuration.applications
+        return recorded_address(head.target.decode("latin-1"), known.__contains__)
 
     def _recorded(self, head: Head, action: Action) -> _Recorded:
         return _Recorded(self.begin(head, action), self.recording)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from app.audit.record import MARK, TARGET_MAX, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 UNKNOWN: Final = "<unknown>"
 
@@ -41,6 +41,25 @@ OPTIONS: Final = {
     )
 }
 
+ADDRESSES: Final = frozenset(
+    {
+        *("audit", "records", "callers", "me", "applications", "tokens", "policy", "explain"),
+        *("openapi.json", "problems", "docs", "common", "discovery", "instance", "v2.0"),
+        *(".well-known", "openid-configuration", "jwks.json"),
+    }
+)
+"""What may stand in the path of a management address."""
+
+FILTERS: Final = {
+    name: name
+    for name in (
+        *("caller", "environment", "application", "action", "table", "operation", "decision"),
+        *("status", "from", "to", "request_id", "cursor", "limit", "api-version"),
+        "authorization_endpoint",
+    )
+}
+"""The options of management addresses."""
+
 ITEMS_MAX: Final = 50
 """Segments, keys of a segment, options: what follows is one mark."""
 
@@ -53,11 +72,27 @@ def recorded_target(target: str, known: Callable[[str], bool]) -> str:
 
     `known` says whether a name is one of the schema's: a table, column, function or action.
     """
+    return _recorded(target, lambda name: name in SEGMENTS or known(name), OPTIONS)
+
+
+def recorded_address(target: str, known: Callable[[str], bool]) -> str:
+    """The whole target of a management request: which address, by which filters.
+
+    `known` says whether a name is one of the configuration's.
+    """
+    return _recorded(target, lambda name: _is_address(name) or known(name), FILTERS)
+
+
+def _recorded(target: str, known: Callable[[str], bool], options: Mapping[str, str]) -> str:
     path, question, query = target.partition("?")
     kept = "/".join(_first(_segments(path, known)))
     if question:
-        kept += "?" + "&".join(_first(_option(option) for option in query.split("&")))
+        kept += "?" + "&".join(_first(_option(option, options) for option in query.split("&")))
     return clean(kept, TARGET_MAX)
+
+
+def _is_address(name: str) -> bool:
+    return name in ADDRESSES or _GUID.fullmatch(name) is not None
 
 
 def _segments(path: str, known: Callable[[str], bool]) -> Iterator[str]:
@@ -89,16 +124,16 @@ def _value(value: str) -> str:
 
 
 def _name(name: str, known: Callable[[str], bool]) -> str:
-    return name if not name or name in SEGMENTS or known(name) else UNKNOWN
+    return name if not name or known(name) else UNKNOWN
 
 
-def _option(option: str) -> str:
+def _option(option: str, options: Mapping[str, str]) -> str:
     name, equals, _ = option.partition("=")
     if not option:
         return ""
     name = unquote(name)
     # A parameter alias has a name of the caller's choice.
-    kept = f"@{MARK}" if name.startswith("@") else OPTIONS.get(name.lower(), UNKNOWN)
+    kept = f"@{MARK}" if name.startswith("@") else options.get(name.lower(), UNKNOWN)
     return f"{kept}={MARK}" if equals else kept
 
 

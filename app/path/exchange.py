@@ -44,6 +44,8 @@ class Exchange:
     started: float = field(default_factory=time.perf_counter)
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     caller: Caller | None = None
+    turned_away: str | None = None
+    """A caller whose genuine credential did not let it in: an expired key, a disabled caller."""
     environment: str | None = None
     application: str | None = None
     target: str | None = None
@@ -85,7 +87,7 @@ class Exchange:
             decision=decision,
             outcome=outcome,
             reason=reason if reason is not None else self.reason,
-            caller=None if caller is None else caller.name,
+            caller=self.turned_away if caller is None else caller.name,
             identity=(
                 None
                 if caller is None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import BrokerError, Unavailable, UpstreamFailed
+from app.identity.refusal import Unrecognised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,9 @@ class Recording:
         if exchange.concluded:
             return
         decision, outcome, reason = _verdict(error)
+        if isinstance(error, Unrecognised):
+            # The answer is the same for every stranger; the record tells them apart.
+            reason, exchange.turned_away = error.reason, error.caller
         if isinstance(error, BrokerError):
             self.observer.refusal(error.code)
             status = status or self.status_of(error)

@@ -26,7 +26,7 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,5}(?:\.[0-9]{1,3})?")
 _SAFE_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 _CLIENT_ID: Final = b"x-ms-client-request-id"
-_MEANT: Final = frozenset({b"broker-timeout", b"broker-retry", _CLIENT_ID, b"traceparent"})
+_MEANT: Final = frozenset({b"broker-timeout", b"broker-retry", b"traceparent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,11 @@ class Wishes:
 
 
 def read_wishes(headers: Headers, request_id: str) -> Wishes:
-    """Names of headers in lower case. Raises `Unreadable`."""
+    """Names of headers in lower case. Raises `Unreadable`.
+
+    Dataverse keeps the broker's id of the request and none that a caller chose, so that every
+    line of its log leads to a record: a caller could give the same one twice, or another's.
+    """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _MEANT:
@@ -83,10 +87,7 @@ def _retries(value: bytes | None) -> bool:
 
 
 def _tracing(found: dict[bytes, bytes], request_id: str) -> Headers:
-    """The caller's own ids, or else the broker's."""
-    client_id = found.get(_CLIENT_ID, b"")
-    if _SAFE_ID.fullmatch(client_id) is None:
-        client_id = request_id.encode("ascii")
+    client_id = request_id.encode("ascii")
     parent = found.get(b"traceparent")
     if parent is None or _SAFE_ID.fullmatch(parent) is None:
         return ((_CLIENT_ID, client_id),)

@@ -86,7 +86,7 @@ ENDINGS: dict[str, tuple[tuple[str, str, str | None, Any], bytes | None, list[tu
     "a stranger": (
         ("GET", READ, None, None),
         None,
-        [("outcome", "refused", "completed", 401, "unauthenticated")],
+        [("outcome", "refused", "completed", 401, "no-credential")],
     ),
     "a raw token that is not granted": (
         ("POST", "/environments/prod/token", "reporting", None),
