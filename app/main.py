@@ -193,6 +193,7 @@ async def _open(settings: Settings) -> Running:
         signer=CheckpointSigner(keyring.checkpoints()[0]),
         program=program_version(),
         retention=settings.audit_retention,
+        anchor_file=settings.audit_anchor_file,
     )
     await audit.start()
     current = Current(loaded, datetime.now(UTC))

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("state")
     audit_url: SecretStr = SecretStr("sqlite:///./audit.db")
     audit_retention: timedelta | None = None
+    audit_anchor_file: Path | None = None
     signing_key_file: Path | None = None
     redis_url: SecretStr | None = None
     trusted_proxies: Annotated[

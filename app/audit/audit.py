@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from app.audit.anchors import Anchors
 from app.audit.journal import Journal
 from app.audit.record import RecordIds
 from app.audit.sqlite import SqliteStore
@@ -16,6 +17,7 @@ from app.audit.url import is_postgres, need_asyncpg, sqlite_path
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
+    from pathlib import Path
 
     from app.audit.chain import Checkpoint, Signer
     from app.audit.store import JournalStore, RecordReader
@@ -42,16 +44,19 @@ class Audit:
         keeper: Keeper,
         signer: Signer,
         program: str,
+        anchor_file: Path | None = None,
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
     ) -> None:
         writers = RecordIds()
+        self._anchors = Anchors(anchor_file)
+        self._on_checkpoint = on_checkpoint
         self.reader = reader
         self.journal = Journal(
             store,
             signer,
             program=program,
             new_writer=lambda: writers.next(datetime.now(UTC)),
-            on_checkpoint=on_checkpoint,
+            on_checkpoint=self._sealed,
         )
         self._keeper = keeper
 
@@ -67,6 +72,12 @@ class Audit:
         await asyncio.to_thread(self._keeper.stop)
         await self.journal.aclose()
         await self.reader.aclose()
+        await asyncio.to_thread(self._anchors.close)
+
+    def _sealed(self, checkpoint: Checkpoint) -> None:
+        self._anchors(checkpoint)
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(checkpoint)
 
 
 def audit_at(
@@ -75,6 +86,7 @@ def audit_at(
     signer: Signer,
     program: str,
     retention: timedelta | None = None,
+    anchor_file: Path | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> Audit:
     """The audit that `BROKER_AUDIT_URL` names. Opens nothing yet.
@@ -95,6 +107,7 @@ def audit_at(
         keeper=parts[2],
         signer=signer,
         program=program,
+        anchor_file=anchor_file,
         on_checkpoint=on_checkpoint,
     )
 

@@ -200,6 +200,10 @@ spec:
 - name: BROKER_AUDIT_RETENTION
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.audit.anchorFile }}
+- name: BROKER_AUDIT_ANCHOR_FILE
+  value: {{ . | quote }}
+{{- end }}
 {{- if .Values.signingKey.existingSecret }}
 - name: BROKER_SIGNING_KEY_FILE
   value: /run/token-broker/signing-key/{{ .Values.signingKey.key }}
