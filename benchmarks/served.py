@@ -8,6 +8,10 @@ FOLDER holds broker.yaml; the audit and the state go there too. Stages that can 
     memory      every decision is made anew, none is remembered
     metrics     nothing is counted
     links       answers pass as they are, links unchanged
+    shares      nobody waits for a turn, and nobody is told that Dataverse wants to hear nothing
+
+`window=SECONDS` keeps Dataverse's limits, as much of them as so long a window has; without it
+the upstream is taken to have none, as the one of these measurements.
 """
 
 from __future__ import annotations
@@ -28,7 +32,30 @@ from app.settings import Settings
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.main import BrokerApp
+
+
+class NoShares:
+    """Everybody goes at once."""
+
+    def choose(self, applications: Sequence[str], environment: str) -> str:
+        del environment
+        return applications[0]
+
+    def enter_now(self, *_: Any) -> NoShares:
+        return self
+
+    async def enter(self, *_: Any, **__: Any) -> NoShares:
+        return self
+
+    def leave(self) -> None: ...
+
+    def exceeded(self, *_: Any) -> None: ...
+
+    def paused_s(self, *_: Any) -> float:
+        return 0.0
 
 
 UNPROTECTED = Protection(requests=1e9, execution_s=1e9, concurrency=1e6)
@@ -54,12 +81,27 @@ class NothingCounted:
     def upstream(self, *_: Any) -> None: ...
 
 
+def protection_of(stages: frozenset[str]) -> Protection:
+    for stage in stages:
+        name, equals, window_s = stage.partition("=")
+        if name == "window" and equals:
+            part = float(window_s) / 300.0
+            whole = Protection()
+            return Protection(
+                requests=whole.requests * part,
+                execution_s=whole.execution_s * part,
+                window_s=float(window_s),
+            )
+    return UNPROTECTED
+
+
 def without(app: BrokerApp, stages: frozenset[str]) -> None:
     """Replaces parts of a broker that is open: what stays runs as it always does."""
     assert app.running is not None
     broker = app.running.broker
-    # The upstream of these measurements has no service protection; the shares are kept as ever.
-    app.running.shares._protection = UNPROTECTED  # noqa: SLF001
+    app.running.shares._protection = protection_of(stages)  # noqa: SLF001
+    if "shares" in stages:
+        broker.carrier._sender._shares = NoShares()  # noqa: SLF001
     recording = broker.recording
     if "record" in stages:
         object.__setattr__(recording, "journal", NothingKept())
