@@ -83,8 +83,9 @@ def counted_tables(resolver: Resolver, segment: Segment) -> None:
         if table is None or table.entity_set is None:
             resolver.found.demand(Unknown(name))
             continue
-        resolver.found.read((table.entity_set,))
-        resolver.found.unfilterable((table.entity_set,), "row count")
+        sets = resolver.scope(table).sets
+        resolver.found.read(sets)
+        resolver.found.unfilterable(sets, "row count")
 
 
 def redirected_body(value: Json, bases: Bases) -> Json:

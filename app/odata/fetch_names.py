@@ -118,7 +118,7 @@ class _FetchReader:
         if table is None or table.entity_set is None:
             resolver.found.demand(Unknown(name))
         else:
-            scope = Scope(table, (table.entity_set,), depth)
+            scope = Scope(table, resolver.scope(table).sets, depth)
         self._name(node.get("alias"), name, scope)
         if scope is None:
             return

@@ -49,8 +49,11 @@ class Resolver(msgspec.Struct):
     _alias_work: int = 0
 
     def scope(self, table: Table) -> Scope:
-        assert table.entity_set is not None
-        return Scope(table, (table.entity_set,))
+        """The rows of a table's own set, from which a path, a link or a reference starts."""
+        sets = self.schema.sets_shown(table)
+        if len(sets) > 1:
+            self.found.unfilterable(sets, "abstract navigation")
+        return Scope(table, sets)
 
     def follow(self, source: Scope, navigation: Navigation) -> Scope | None:
         """The far side, its own accesses noted; None where the schema cannot say."""

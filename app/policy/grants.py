@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 CARRIES_RIGHTS = frozenset(
     {
         "systemuser", "team", "role", "privilege", "roleprivileges", "systemuserroles",
-        "teamroles", "teammembership", "principalobjectaccess", "fieldsecurityprofile",
-        "fieldpermission", "systemuserprofiles", "teamprofiles", "columnsecurityprofile",
-        "pluginassembly", "plugintype", "pluginpackage", "sdkmessageprocessingstep",
-        "sdkmessageprocessingstepimage", "sdkmessageprocessingstepsecureconfig",
-        "serviceendpoint", "workflow", "webresource", "customapi", "customapirequestparameter",
+        "teamroles", "teammembership", "principal", "principalobjectaccess",
+        "principalobjectattributeaccess", "fieldsecurityprofile", "fieldpermission",
+        "systemuserprofiles", "teamprofiles", "columnsecurityprofile", "attributemaskingrule",
+        "maskingrule", "pluginassembly", "plugintype", "pluginpackage",
+        "sdkmessageprocessingstep", "sdkmessageprocessingstepimage",
+        "sdkmessageprocessingstepsecureconfig", "serviceendpoint", "workflow", "processtrigger",
+        "callbackregistration", "webresource", "customapi", "customapirequestparameter",
         "customapiresponseproperty", "environmentvariabledefinition", "environmentvariablevalue",
-        "connectionreference", "connector",
+        "connectionreference", "connector", "managedidentity",
     }
 )  # fmt: skip
 """Logical names of tables that carry rights or code: `"*"` never writes them.
@@ -95,13 +97,22 @@ class Grant:
         return self.star_for(entity_set) if named is None else named
 
     def star_for(self, entity_set: str) -> TableRights | None:
-        """What `"*"` gives on a table without an entry of its own."""
+        """What `"*"` gives on a table without an entry of its own.
+
+        Rows of a base type (`activitypointers`) are rows of the tables that derive from it: what
+        an entry holds back there, `"*"` does not give away here.
+        """
         if self.star is None:
             return None
         table = self.schema.sets.get(entity_set)
-        if table is None or table.name not in CARRIES_RIGHTS:
-            return self.star
-        return TableRights(self.star.operations - _WRITES)
+        operations = self.star.operations
+        for name in () if table is None else self.schema.derived.get(table.name, (table.name,)):
+            if name in CARRIES_RIGHTS:
+                operations -= _WRITES
+            entry = self.tables.get(self.schema.tables[name].entity_set or "")
+            if entry is not None:
+                operations = frozenset() if entry.restricts else operations & entry.operations
+        return self.star if operations == self.star.operations else TableRights(operations)
 
     def filter_of(self, entity_set: str) -> RowFilter | None:
         rights = self.rights(entity_set)

@@ -127,17 +127,30 @@ class Schema:
     def sets_of(self, type_name: str) -> tuple[str, ...] | None:
         """The entity sets that a navigation to this type reads, or None where it has none.
 
-        An abstract type stands for every table that derives from it.
+        An abstract type stands for every table that derives from it, even where it has an entity
+        set of its own, as `principal` has.
         """
         table = self.tables.get(type_name)
         if table is None:
             return None
-        if table.entity_set is not None:
-            return (table.entity_set,)
-        names = tuple(
-            s for t in self.derived.get(type_name, ()) if (s := self.tables[t].entity_set)
+        derived = self._derived_sets(table)
+        if derived:
+            return derived
+        return None if table.entity_set is None else (table.entity_set,)
+
+    def sets_shown(self, table: Table) -> tuple[str, ...]:
+        """The entity sets whose rows its own set shows: of an abstract type, the others' too."""
+        assert table.entity_set is not None
+        return (table.entity_set, *self._derived_sets(table))
+
+    def _derived_sets(self, table: Table) -> tuple[str, ...]:
+        if not table.abstract:
+            return ()
+        return tuple(
+            s
+            for t in self.derived.get(table.name, ())
+            if t != table.name and (s := self.tables[t].entity_set)
         )
-        return names or None
 
     def derives(self, type_name: str, ancestor: str) -> bool:
         return type_name in self.derived.get(ancestor, ())
