@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 
-from app.errors import BrokerError, Unreadable
+from app.errors import BrokerError, Unavailable, Unreadable
 from app.telemetry.logs import where_raised
 from app.web.asgi import CallerGone, head_of, send_answer
 from app.web.problems import internal_error, problem
@@ -32,6 +32,12 @@ log = structlog.get_logger()
 
 TARGET_BYTES_MAX: Final = 32 * 1024
 """Path, question mark and query together."""
+
+IN_FLIGHT_MOST: Final = 2000
+"""Requests that are being answered at once. Most of them wait for Dataverse, in memory; with more,
+all of them would wait longer, and each new one is told so at once instead."""
+
+RETRY_AFTER_S: Final = 1
 
 ROUTE_KEY: Final = "broker.route"
 
@@ -77,12 +83,14 @@ class Dispatcher:
         in_flight: InFlight,
         lifespan: App | None = None,
         dialects: Callable[[bytes], App | None] | None = None,
+        in_flight_most: int = IN_FLIGHT_MOST,
     ) -> None:
         self._proxy = proxy
         self._tokens = tokens
         self._management = management
         self._refusals = refusals
         self._in_flight = in_flight
+        self._in_flight_most = in_flight_most
         self._lifespan = lifespan or management
         self._dialects = dialects
         self._health = health
@@ -128,7 +136,9 @@ class Dispatcher:
 
         head = head_of(scope)
         try:
-            if len(path) + len(head.query) + bool(head.query) > TARGET_BYTES_MAX:
+            if self._in_flight.in_flight > self._in_flight_most:
+                await self._refuse(head, _overloaded(), send=watched)
+            elif len(path) + len(head.query) + bool(head.query) > TARGET_BYTES_MAX:
                 await self._refuse(head, _target_too_long(), send=watched)
             else:
                 await self.route(path, scope)(scope, receive, watched)
@@ -167,6 +177,14 @@ class Dispatcher:
     async def _refuse(self, head: RequestHead, error: BrokerError, *, send: Send) -> None:
         await self._refusals.refuse(head, error)
         await send_answer(send, problem(error, request_id=head.request_id))
+
+
+def _overloaded() -> Unavailable:
+    return Unavailable(
+        "overloaded",
+        "more requests are under way than can be carried: try again later, or send fewer at once",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _target_too_long() -> Unreadable:
