@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msal
 
+from app.errors import BrokerError
 from app.tokens.answers import Obtained, malformed, read_refusal, read_token
 from app.tokens.failure import Cause, Failure
 from app.tokens.forgetful import ForgetfulCache
@@ -118,6 +119,13 @@ class MsalEntra:
                 )
         except Unanswered as unanswered:
             return unanswered.failure
+        except BrokerError as error:
+            # A vault that was to sign: says nothing about Entra, and another credential may do.
+            return Failure(
+                cause=Cause.CREDENTIAL_UNREADABLE,
+                meaning=error.detail,
+                remedy=f"Check the credential {material.id}, and that its vault can be reached.",
+            )
         except Exception as error:  # noqa: BLE001 - MSAL raises what it likes: ValueError, KeyError, AttributeError, by what Entra sent
             return malformed(f"MSAL failed with {type(error).__name__}")
         if "access_token" not in answer and "error" in answer:

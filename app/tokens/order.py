@@ -12,20 +12,19 @@ is held until the new one is proven.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from app.tokens.answers import Obtained
 from app.tokens.failure import BY_CREDENTIAL, Cause, Failure
+from app.tokens.held import Held
 from app.tokens.material import Material, Registration
 from app.tokens.retry import REFUSED, TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from app.config.model import Application, Credential
     from app.tokens.clock import Clock
@@ -33,50 +32,6 @@ if TYPE_CHECKING:
     from app.tokens.entra import Entra
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """One credential and how it has fared. Times are monotonic, but for those of `..._wall`."""
-
-    credential: Credential
-    position: int
-    material: Material | None = field(default=None, repr=False)
-    proven: bool = False
-    superseded: bool = False
-    """Something newer stands behind the same reference, and is not proven yet."""
-    failures: int = 0
-    failure: Failure | None = None
-    retry_at: float = 0.0
-    put_aside_at: float = 0.0
-    succeeded_wall: float | None = None
-    failed_wall: float | None = None
-    looked_up_expiry: datetime | None = None
-    """Where the secret itself does not tell, from Microsoft Graph."""
-    look_up_at: float = 0.0
-    warned_days: int | None = None
-    """The last warning of its expiry that was given."""
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
-
-    @property
-    def aside(self) -> bool:
-        return self.failures > 0
-
-    @property
-    def expires_on(self) -> datetime | None:
-        own = self.material.expires_on if self.material else None
-        return own or self.looked_up_expiry
-
-    def renew(self, material: Material) -> None:
-        """Something else stands behind the reference: what was known of it is over."""
-        self.material = material
-        self.proven = False
-        self.failures = 0
-        self.failure = None
-        self.retry_at = 0.0
-        self.looked_up_expiry = None
-        self.look_up_at = 0.0
-        self.warned_days = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +228,7 @@ class OrderedCredentials:
     # ---------------------------------------------------------------- changes
 
     async def refresh(self) -> bool:
-        """Read all credentials again. True where another one stands behind a reference."""
+        """Read all credentials again. True where that changes what can be expected of them."""
         changed = False
         self._drop_superseded()
         for held in list(self._held):
@@ -288,8 +243,8 @@ class OrderedCredentials:
                 elif held.material.fingerprint != read.fingerprint:
                     changed = True
                     self._succeed(held, read)
-                if not isinstance(read, Failure) and not held.aside:
-                    held.failure = None  # It can be read again.
+                if not isinstance(read, Failure):
+                    changed = held.readable() or changed
         return changed
 
     def _note_unreadable(self, held: Held, failure: Failure) -> None:

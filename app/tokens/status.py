@@ -18,7 +18,8 @@ from app.tokens.failure import Cause
 
 if TYPE_CHECKING:
     from app.config.model import Credential
-    from app.tokens.order import Held, OrderedCredentials
+    from app.tokens.held import Held
+    from app.tokens.order import OrderedCredentials
 
 State = Literal["active", "standby", "untried", "refused", "superseded"]
 
