@@ -1,18 +1,21 @@
-"""What an environment says of itself, asked as the first application that is granted there."""
+"""What an environment says of itself, asked as an application that is granted there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from app.dataverse.metadata import EnvironmentMetadata, MetadataRefused
 from app.errors import Misconfigured
+from app.tokens.failure import TokenUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from app.config import model
     from app.dataverse.client import UpstreamClient
+    from app.errors import BrokerError
     from app.tokens.lease import Lease
 
 T = TypeVar("T")
@@ -44,10 +47,26 @@ class AskedEnvironment:
         return {str(d.metadata_id).lower(): d.logical_name for d in found}
 
     async def _asked(self, ask: Callable[[EnvironmentMetadata], Awaitable[T]]) -> T:
+        """As the first application; where that one gets no token, or may not, as the next: its
+        callers are not the only ones who need the schema.
+        """
+        failed: BrokerError | None = None
+        for application in self._applications():
+            try:
+                return await self._asked_as(application, ask)
+            except (TokenUnavailable, MetadataRefused) as error:
+                failed = failed or error
+        raise failed or Misconfigured(
+            "schema-unasked", f"no grant names an application for {self.name}"
+        )
+
+    async def _asked_as(
+        self, application: str, ask: Callable[[EnvironmentMetadata], Awaitable[T]]
+    ) -> T:
         """Once more with a new token where the environment refuses the one that it got."""
         source = EnvironmentMetadata(
             self.client,
-            self._token,
+            partial(self._token, application),
             environment_url=self.environment.url,
             api_version=self.environment.api_versions[0],
         )
@@ -59,11 +78,11 @@ class AskedEnvironment:
                 raise
         return await ask(source)
 
-    async def _token(self) -> str:
-        for caller in self.configuration().callers.values():
-            for grant in caller.grants:
-                if grant.environment == self.name:
-                    application = grant.applications[0]
-                    self._lease = await self.tokens.lease(application, self.environment.url)
-                    return self._lease.access_token()
-        raise Misconfigured("schema-unasked", f"no grant names an application for {self.name}")
+    def _applications(self) -> tuple[str, ...]:
+        callers = self.configuration().callers.values()
+        grants = [g for caller in callers for g in caller.grants if g.environment == self.name]
+        return tuple(dict.fromkeys(a for grant in grants for a in grant.applications))
+
+    async def _token(self, application: str) -> str:
+        self._lease = await self.tokens.lease(application, self.environment.url)
+        return self._lease.access_token()
