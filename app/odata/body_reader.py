@@ -181,6 +181,8 @@ class BodyReader:
         if column.column in scope.table.key_columns:
             raise Unreadable("bad-path", "a row's id cannot be written")
         self._found.use(scope.sets, Operation.UPDATE, column.column)
+        if self._head.headers.returns_representation:
+            self._found.read(scope.sets, column.column)
         self._changed(scope)
         if method == "DELETE":
             only(self._query, _NONE, "is not read on a delete")

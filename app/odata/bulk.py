@@ -48,9 +48,7 @@ def _target(writer: Writer, item: Json, scope: Scope, operations: tuple[Operatio
     named: tuple[str, ...] = ()
     if operations != (Operation.CREATE,):
         key = _key(writer, item, scope)
-        if key is None:
-            _alternate(writer, item, scope)
-        else:
+        if key is not None:
             named = key_columns(writer.resolver, scope, key)
             address(writer.resolver, scope, key)
         if "@odata.id" in item and key is not None:
@@ -60,6 +58,8 @@ def _target(writer: Writer, item: Json, scope: Scope, operations: tuple[Operatio
     record, columns = writer.record(
         item, scope, operations, key=key, typed=True, keep=("@odata.id",)
     )
+    if key is None and operations != (Operation.CREATE,):
+        _alternate(writer, columns, scope)
     if operations == (Operation.DELETE,):
         if columns:
             raise Unreadable("bad-body", "DeleteMultiple takes ids and no other columns")
@@ -95,14 +95,10 @@ def _key(writer: Writer, item: dict[str, Json], scope: Scope) -> Key | None:
     return Key(((None, Literal(primary)),))
 
 
-def _alternate(writer: Writer, item: dict[str, Json], scope: Scope) -> None:
+def _alternate(writer: Writer, written: frozenset[str], scope: Scope) -> None:
     """A row found by its columns' values tells them: they count as filtered on."""
     writer.resolver.found.unfilterable(scope.sets, "alternate key")
     for names in scope.table.alternate_keys:
-        columns = [scope.table.properties[n].column for n in names if n in scope.table.properties]
-        if all(_given(item, column) for column in columns):
+        columns = {scope.table.properties[n].column for n in names if n in scope.table.properties}
+        if columns <= written:
             writer.resolver.found.read(scope.sets, *columns)
-
-
-def _given(item: dict[str, Json], column: str) -> bool:
-    return column in item or any(name.partition("@")[0] == column for name in item)

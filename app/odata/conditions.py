@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from app.odata.resolve import Resolver, Scope
     from app.schema.model import Navigation
 
+_HIERARCHY = frozenset({"above", "aboveorequal", "under", "underorequal", "notunder"})
+"""Query functions over the rows above or below one."""
+
 NO_FIGURES: frozenset[str] = frozenset()
 
 
@@ -213,6 +216,8 @@ class Conditions:
                 self.resolver.found.read(scope.sets, known.column)
             else:
                 self.resolver.column(scope, named)
+            if node.name.rpartition(".")[2].lower() in _HIERARCHY:
+                self.resolver.hierarchy(scope)
 
     def _holds(self, scope: Scope, name: str) -> bool:
         table = scope.table

@@ -38,6 +38,8 @@ SCHEMA_ACTIONS = frozenset({"CreateEntities"})
 
 _OWN = frozenset({"Attributes", "Keys"})
 """Parts of a definition that name no other table; relationships do."""
+_ROWS = frozenset({"AsyncJob"})
+"""Properties of a definition's parts that lead to rows: to the job that makes a key's index."""
 _OF_ATTRIBUTES = frozenset({"OptionSet", "GlobalOptionSet"})
 _CAST = re.compile(r"Microsoft\.Dynamics\.CRM\.[A-Za-z]+AttributeMetadata", re.ASCII)
 _PROPERTY = re.compile(r"[A-Z]\w*", re.ASCII)
@@ -155,7 +157,11 @@ def _inside(segment: Segment) -> bool:
     name = segment.name
     if _CAST.fullmatch(name) or name in {"$count", "$value"}:
         return True
-    return _PROPERTY.fullmatch(name) is not None and not name.endswith("Relationships")
+    return _PROPERTY.fullmatch(name) is not None and not _leads_away(name)
+
+
+def _leads_away(name: str) -> bool:
+    return name.endswith("Relationships") or name in _ROWS
 
 
 def _own_expand(item: Expand) -> bool:
@@ -175,12 +181,12 @@ def _attribute_expand(rest: tuple[Segment, ...], item: Expand) -> bool:
 
 
 def _reaches(query: Query) -> bool:
-    """Whether a condition or an order looks into relationships, which name other tables."""
+    """Whether a condition or an order looks into what names other tables, or leads to rows."""
     pending = [*_expressions(query)]
     while pending:
         node = pending.pop()
         if isinstance(node, (Member, Lambda)) and any(
-            step.endswith("Relationships") for step in node.path
+            _leads_away(step) for step in node.path
         ):
             return True
         pending.extend(children(node))

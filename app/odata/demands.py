@@ -94,6 +94,8 @@ How = Literal[
     "upsert",
     "link type",
     "alternate key",
+    "hierarchy operator",
+    "references",
 ]
 
 

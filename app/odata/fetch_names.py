@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from app.odata.resolve import Resolver
     from app.schema.model import Property, Table
 
+_HIERARCHY = frozenset({"above", "eq-or-above", "under", "eq-or-under", "not-under"})
+_ROW_LINKS = frozenset({"inner", "outer", "natural", "matchfirstrowusingcrossapply"})
+"""Links whose rows come back beside the entity's own; others only ask whether there are any."""
 _FILTERABLE_LINKS = frozenset({"inner", "outer", "natural", "exists", "in"})
 """Links in which a filter means that only rows it lets through are joined."""
 
@@ -124,8 +127,11 @@ class _FetchReader:
             return
         resolver.found.read(scope.sets)
         fetch_column(resolver, scope, node.get("from") or "")
-        if inside_filter or (node.get("link-type") or "inner") not in _FILTERABLE_LINKS:
+        kind = node.get("link-type") or "inner"
+        if inside_filter or kind not in _FILTERABLE_LINKS:
             resolver.found.unfilterable(scope.sets, "link type")
+        if (inside_filter or kind not in _ROW_LINKS) and any(node.find("order")):
+            raise Unreadable("bad-fetchxml", "fetchXml orders by a link that gives no rows")
         self._rows(node, scope)
 
     def _name(self, alias: str | None, table: str, scope: Scope | None) -> None:
@@ -160,6 +166,8 @@ class _FetchReader:
     def _condition(self, node: Node, scope: Scope) -> None:
         at = self._at(node.get("entityname"), scope, "an entityname")
         self._column(at, node.get("attribute") or "")
+        if at is not None and (node.get("operator") or "").lower() in _HIERARCHY:
+            self.resolver.hierarchy(at)
         other = node.get("valueof")
         if other is not None:
             alias, dot, column = other.rpartition(".")

@@ -188,6 +188,10 @@ def _refuse_doctype(*_: object) -> None:
     raise _bad("has a DOCTYPE")
 
 
+def _refuse_more(*_: object) -> None:
+    raise _bad("has a paging-cookie with more than elements and attributes")
+
+
 def read_fetch(source: str) -> Fetch:
     """Raises `Unreadable`: `bad-fetchxml` or `limit-exceeded`."""
     builder = _Builder()
@@ -200,6 +204,8 @@ def read_fetch(source: str) -> Fetch:
         parser.Parse(source.strip().encode("utf-8"), True)
     except expat.ExpatError as error:
         raise _bad(f"is not well-formed: {expat.ErrorString(error.code)}") from None
+    except UnicodeEncodeError:
+        raise _bad("holds half of a surrogate pair") from None
     root = builder.root
     if root is None or len(root.children) != 1:
         raise _bad("must be one <fetch> with one <entity>")
@@ -261,6 +267,10 @@ def _cookie_elements(cookie: str) -> list[str] | None:
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.StartDoctypeDeclHandler = _refuse_doctype
+    # A reader that looks for tags would find them in here, too.
+    parser.CommentHandler = _refuse_more
+    parser.ProcessingInstructionHandler = _refuse_more
+    parser.StartCdataSectionHandler = _refuse_more
     try:
         parser.Parse(cookie.encode("utf-8"), True)
     except (expat.ExpatError, UnicodeEncodeError):

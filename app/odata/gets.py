@@ -154,6 +154,9 @@ class GetReader:
             if place.navigation is None:
                 self._found.read(scope.sets)
             return None
+        else:
+            # Whether a list of references heeds $filter, nothing says.
+            self._found.unfilterable(scope.sets, "references")
         self._found.read(scope.sets)
         resolve_conditions(self._resolver, scope, query)
         return Rows(scope.table.name, scope.sets, collection=True, selects=False)

@@ -106,6 +106,16 @@ class Resolver(msgspec.Struct):
             return
         self.unknown(scope, name)
 
+    def hierarchy(self, scope: Scope) -> None:
+        """Rows above or below another one are found by a lookup that nobody names, and through
+        rows that a filter hides. $metadata does not say which of the lookups it is.
+        """
+        table = scope.table
+        for navigation in table.navigations.values():
+            if navigation.target == table.name and not navigation.collection and navigation.column:
+                self.found.read(scope.sets, navigation.column)
+        self.found.unfilterable(scope.sets, "hierarchy operator")
+
     def unknown(self, scope: Scope, name: str) -> None:
         for table in scope.sets:
             self.found.demand(Unknown(name, table))
