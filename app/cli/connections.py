@@ -6,6 +6,7 @@ client that never ends its header would hold memory and a connection for as long
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -31,7 +32,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = True
     _begun = False
     _head_bytes = 0
+    # One timer a connection, moved only when it rings: a request costs none.
     _timer: asyncio.TimerHandle | None = None
+    _due = math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,6 +42,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -67,16 +73,21 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _wait_for_head(self) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(HEAD_S, self._waited)
+        self._due = self.loop.time() + HEAD_S
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_S, self._waited)
 
     def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._due = math.inf
 
     def _waited(self) -> None:
         self._timer = None
+        if self._due == math.inf:
+            return
+        left_s = self._due - self.loop.time()
+        if left_s > 0.001:
+            self._timer = self.loop.call_later(left_s, self._waited)
+            return
         if self._begun and not self.cycle.response_complete:
             # The head of the next request stalls while an answer is on its way: that one first.
             self._wait_for_head()

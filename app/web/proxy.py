@@ -42,6 +42,7 @@ class Proxy:
     def __init__(self, forwarder: Forwarder, *, refusals: Refusals) -> None:
         self._forwarder = forwarder
         self._refusals = refusals
+        self._watches = _Watches()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = head_of(scope)
@@ -51,7 +52,7 @@ class Proxy:
             await self._refusals.refuse(head, error)
             await send_answer(send, _problem(error, head))
             return
-        watch = _Watch(arrived)
+        watch = _Watch(arrived, self._watches)
         try:
             await self._answer(arrived, send)
         except asyncio.CancelledError as cancelled:
@@ -171,22 +172,23 @@ class Leaving:
 class _Watch:
     """Cancels the request when its caller hangs up while Dataverse still works on it."""
 
-    def __init__(self, arrived: Arrived) -> None:
+    __slots__ = ("_arrived", "_request", "_task", "_watches")
+
+    def __init__(self, arrived: Arrived, watches: _Watches) -> None:
         self._arrived = arrived
-        self._loop = asyncio.get_running_loop()
+        self._watches = watches
         self._request = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         if arrived.has_body:
             arrived.listening = self._arm
         else:
             self._arm()
 
     def _arm(self) -> None:
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._listen)
+        self._watches.add(self)
 
-    def _listen(self) -> None:
-        self._task = self._loop.create_task(self._hang_up())
+    def listen(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._hang_up())
 
     async def _hang_up(self) -> None:
         await self._arrived.gone()
@@ -199,7 +201,34 @@ class _Watch:
             self._request.uncancel()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watches.discard(self)
         if self._task is not None:
             self._task.cancel()
+
+
+class _Watches:
+    """Requests that nobody listens to yet. One timer for all: most are answered before it rings."""
+
+    def __init__(self) -> None:
+        self._young: set[_Watch] = set()
+        self._old: set[_Watch] = set()
+        self._rings = False
+
+    def add(self, watch: _Watch) -> None:
+        self._young.add(watch)
+        if not self._rings:
+            self._rings = True
+            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._ring)
+
+    def discard(self, watch: _Watch) -> None:
+        self._young.discard(watch)
+        self._old.discard(watch)
+
+    def _ring(self) -> None:
+        """Those who were here at the last ring have waited for one time at least."""
+        for watch in self._old:
+            watch.listen()
+        self._old, self._young = self._young, set()
+        self._rings = bool(self._old)
+        if self._rings:
+            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._ring)
