@@ -185,9 +185,7 @@ def _reaches(query: Query) -> bool:
     pending = [*_expressions(query)]
     while pending:
         node = pending.pop()
-        if isinstance(node, (Member, Lambda)) and any(
-            _leads_away(step) for step in node.path
-        ):
+        if isinstance(node, (Member, Lambda)) and any(_leads_away(step) for step in node.path):
             return True
         pending.extend(children(node))
     return False
