@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from app.odata.body import Record
 from app.odata.reading import Batch, Precondition, Reading
 from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
 from app.policy.judge import judge_accesses, judge_demand
@@ -15,6 +16,7 @@ from app.policy.narrow import Narrower
 if TYPE_CHECKING:
     from app.odata.access import Access
     from app.odata.headers import RequestHeaders
+    from app.odata.reading import Body
     from app.policy.grants import Grant
 
 
@@ -156,6 +158,7 @@ def _close_upsert(grant: Grant, reading: Reading) -> Reading:
     if may_update:
         return replace(
             reading,
+            body=_of_a_row_that_is_there(reading.body),
             precondition=Precondition.EXISTS,
             headers=replace(reading.headers, if_match="*"),
             accesses=(*reading.accesses, *reading.if_updated),
@@ -170,6 +173,11 @@ def _close_upsert(grant: Grant, reading: Reading) -> Reading:
         if_updated=(),
         if_created=(),
     )
+
+
+def _of_a_row_that_is_there(body: Body) -> Body:
+    """It does not get what new rows get."""
+    return replace(body, creates=False) if isinstance(body, Record) else body
 
 
 # ---------------------------------------------------------------- narrowing
