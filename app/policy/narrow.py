@@ -107,8 +107,10 @@ class Narrower:
         entity_set = table.entity_set or ""
         rights = self._grant.rights(entity_set)
         readable: Columns = ALL if rights is None else rights.readable
+        if readable is not ALL:
+            children = _without_no_attributes(children, table, root=root and not aggregate)
         everything = any(c.tag == "all-attributes" for c in children)
-        named = any(c.tag in {"attribute", "no-attrs"} for c in children)
+        named = any(c.tag == "attribute" for c in children)
         if readable is not ALL and (everything or (root and not named and not aggregate)):
             assert rights is not None
             listed = {c.get("name") for c in children if c.tag == "attribute"}
@@ -164,6 +166,16 @@ def _with_children(node: Node, children: list[Node]) -> Node:
     if len(children) == len(node.children) and all(map(is_, children, node.children)):
         return node
     return replace(node, children=tuple(children))
+
+
+def _without_no_attributes(children: list[Node], table: Table, *, root: bool) -> list[Node]:
+    """`<no-attrs/>` asks for keys alone, but not every reader knows it: then it is everything."""
+    if not any(c.tag == "no-attrs" for c in children):
+        return children
+    kept = [c for c in children if c.tag != "no-attrs"]
+    if root and not any(c.tag == "attribute" for c in kept):
+        kept.insert(0, Node("attribute", (("name", table.primary_key),)))
+    return kept
 
 
 def _with_filter(children: list[Node], more: Node) -> list[Node]:
