@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from app.config.model import Environment
+from app.config.model import Environment, Operation
 from app.config.model import Grant as GrantRule
-from app.config.model import Operation
 from app.errors import BrokerError, UpstreamFailed
 from app.odata.access import ALL
 from app.odata.bulk import BULK

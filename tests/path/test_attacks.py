@@ -178,7 +178,211 @@ BASE_TYPES = [
     Try("activities", {"*": READ}, "GET", "activitypointers?$select=subject", "allowed"),
 ]
 
-_TRIES = [*ABSTRACT, *BASE_TYPES]
+DEFINITIONS = [
+    Try(
+        "the job behind a key",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        "EntityDefinitions(LogicalName='account')/Keys(LogicalName='accountnumber_key')/AsyncJob",
+        "not-granted",
+    ),
+    Try(
+        "a condition on the job behind a key",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        "EntityDefinitions(LogicalName='account')/Keys?$filter=AsyncJob/name eq 'x'",
+        "not-granted",
+    ),
+    Try(
+        "the keys",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        "EntityDefinitions(LogicalName='account')/Keys",
+        "allowed",
+    ),
+]
+
+_UNDER = f"Microsoft.Dynamics.CRM.Under(PropertyName='accountid',PropertyValue='{ACCOUNT}')"
+HIERARCHY = [
+    Try(
+        "rows under another, the parent withheld",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        f"accounts?$select=name&$filter={_UNDER}",
+        "not-granted",
+    ),
+    Try(
+        "rows under another, the parent granted",
+        {"accounts": {"operations": ["read"], "columns": ["name", "parentaccountid"]}},
+        "GET",
+        f"accounts?$select=name&$filter={_UNDER}",
+        "allowed",
+    ),
+    Try(
+        "rows under another, some hidden",
+        {"accounts": OPEN_ACCOUNTS},
+        "GET",
+        f"accounts?$select=name&$filter={_UNDER}",
+        "not-granted",
+    ),
+    Try(
+        "rows under another in FetchXML, the parent withheld",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        fetch(
+            "<attribute name='name'/><filter>"
+            f"<condition attribute='accountid' operator='eq-or-under' value='{ACCOUNT}'/></filter>"
+        ),
+        "not-granted",
+    ),
+]
+
+FETCH = [
+    Try(
+        "no attributes, some withheld",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        fetch("<no-attrs/>"),
+        "allowed",
+    ),
+    Try(
+        "no attributes but an alias, some withheld",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        fetch("<no-attrs/><attribute name='name' alias='n'/>"),
+        "allowed",
+    ),
+    Try(
+        "an order in a link that only asks",
+        {"accounts": READ, "contacts": READ},
+        "GET",
+        fetch(
+            "<attribute name='name'/><link-entity name='contact' from='parentcustomerid'"
+            " to='accountid' link-type='exists'><order attribute='lastname'/></link-entity>"
+        ),
+        "bad-fetchxml",
+    ),
+    Try(
+        "a withheld column in a comment of a cookie",
+        {"accounts": SOME_ACCOUNTS},
+        "GET",
+        fetch(
+            "<attribute name='name'/>",
+            head=" page='2' paging-cookie='&lt;cookie page=&quot;1&quot;&gt;&lt;!-- &lt;revenue"
+            " last=&quot;1&quot;/&gt; --&gt;&lt;name last=&quot;x&quot;/&gt;&lt;/cookie&gt;'",
+        ),
+        "bad-fetchxml",
+    ),
+    Try(
+        "a link's alias that is a withheld column, in a cookie",
+        {"accounts": SOME_ACCOUNTS, "contacts": READ},
+        "GET",
+        fetch(
+            "<attribute name='name'/><link-entity name='contact' from='parentcustomerid'"
+            " to='accountid' alias='revenue'/>",
+            head=" page='2' paging-cookie='&lt;cookie page=&quot;1&quot;&gt;&lt;revenue"
+            " last=&quot;1&quot;/&gt;&lt;/cookie&gt;'",
+        ),
+        "not-granted",
+    ),
+]
+
+ROWS = [
+    Try(
+        "references in a collection, some hidden",
+        {"accounts": READ, "contacts": {"operations": ["read"], "row_filter": "statecode eq 0"}},
+        "GET",
+        f"accounts({ACCOUNT})/contact_customer_accounts/$ref",
+        "not-granted",
+    ),
+    Try(
+        "references in a collection",
+        {"accounts": READ, "contacts": READ},
+        "GET",
+        f"accounts({ACCOUNT})/contact_customer_accounts/$ref",
+        "allowed",
+    ),
+    Try(
+        "an update that might create, rows filtered",
+        {"accounts": OPEN_ACCOUNTS},
+        "PATCH",
+        f"accounts({ACCOUNT})",
+        "allowed",
+        body={"name": "x"},
+    ),
+    Try(
+        "another row's id beside the one that is looked up",
+        {"accounts": OPEN_ACCOUNTS},
+        "POST",
+        "accounts/Microsoft.Dynamics.CRM.UpdateMultiple",
+        "bad-body",
+        body={
+            "Targets": [
+                {
+                    "@odata.type": "Microsoft.Dynamics.CRM.account",
+                    "@odata.id": f"accounts({ACCOUNT})",
+                    "accountid": NOBODY,
+                    "name": "x",
+                }
+            ]
+        },
+    ),
+]
+
+_WRITES_ONLY = {"operations": ["update"], "columns": [], "writable_columns": ["telephone1"]}
+_WRITES_CONTACT = ["primarycontactid", "telephone1"]
+REPRESENTATION = [
+    Try(
+        "a column written and given back",
+        {"accounts": _WRITES_ONLY},
+        "PUT",
+        f"accounts({ACCOUNT})/telephone1",
+        "not-granted",
+        body={"value": "1"},
+        headers=(("Prefer", "return=representation"),),
+    ),
+    Try(
+        "a column written",
+        {"accounts": _WRITES_ONLY},
+        "PUT",
+        f"accounts({ACCOUNT})/telephone1",
+        "allowed",
+        body={"value": "1"},
+    ),
+    Try(
+        "a row found by a lookup that may only be written",
+        {
+            "accounts": {
+                "operations": ["update", "read"],
+                "columns": ["accountid"],
+                "writable_columns": _WRITES_CONTACT,
+            },
+            "contacts": {"operations": ["append_to"]},
+        },
+        "POST",
+        "accounts/Microsoft.Dynamics.CRM.UpdateMultiple",
+        "not-granted",
+        body={
+            "Targets": [
+                {
+                    "@odata.type": "Microsoft.Dynamics.CRM.account",
+                    "primarycontactid@odata.bind": f"contacts({CONTACT})",
+                    "telephone1": "1",
+                }
+            ]
+        },
+    ),
+]
+
+_TRIES = [
+    *ABSTRACT,
+    *BASE_TYPES,
+    *DEFINITIONS,
+    *HIERARCHY,
+    *FETCH,
+    *ROWS,
+    *REPRESENTATION,
+]
 
 
 def _grant(attempt: Try) -> Grant:
