@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import ssl
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -18,6 +20,8 @@ from app.main import create_app
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from app.settings import Settings
     from app.web.asgi import App, Message, Receive, Scope, Send
 
@@ -37,6 +41,7 @@ def serve(settings: Settings) -> ExitCode:
     configure(level=settings.log_level, form=settings.log_format)
     if settings.workers == 1:
         server = uvicorn.Server(server_config(settings, Settled(create_app(settings))))
+        _end_by_itself(server)
         try:
             server.run()
         except SystemExit:
@@ -52,6 +57,19 @@ def serve(settings: Settings) -> ExitCode:
     supervisor.run()
     failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def _end_by_itself(server: uvicorn.Server) -> None:
+    """When all is done uvicorn raises the signal again that it was told to end by, so that the
+    process dies of it. Whoever was told to end and did so has done well: exit code 0.
+    """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
 
 
 def worker() -> App:
