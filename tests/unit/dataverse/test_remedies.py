@@ -31,25 +31,21 @@ def test_every_code_of_the_reference_has_a_remedy(code: str) -> None:
     assert refusal.says == f"{known.meaning} ({code})"
 
 
+LACKS = (
+    "Principal user (Id=a, type=8, roleCount=1, privilegeCount=3, accessMode=4), is missing "
+    "prvReadAccount privilege (Id=b) on OTC=1 for entity 'account'. context.Caller=a"
+)
+FAILS = (
+    "SecLib::CheckPrivilege failed. User: a, PrivilegeName: prvReadEntity, PrivilegeId: b, "
+    "Required Depth: Basic, BusinessUnitId: c"
+)
+
+
 @pytest.mark.parametrize(
     ("message", "privilege", "table"),
     [
-        (
-            (
-                "Principal user (Id=a, type=8, roleCount=1, privilegeCount=3, accessMode=4), is missing"
-                " prvReadAccount privilege (Id=b) on OTC=1 for entity 'account'. context.Caller=a"
-            ),
-            "prvReadAccount",
-            "account",
-        ),
-        (
-            (
-                "SecLib::CheckPrivilege failed. User: a, PrivilegeName: prvReadEntity, PrivilegeId: b,"
-                " Required Depth: Basic, BusinessUnitId: c"
-            ),
-            "prvReadEntity",
-            None,
-        ),
+        (LACKS, "prvReadAccount", "account"),
+        (FAILS, "prvReadEntity", None),
         ("something else about hunter2", None, None),
     ],
     ids=["as-a-principal-lacks-it", "as-a-check-fails", "neither"],
