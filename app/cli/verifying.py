@@ -84,18 +84,19 @@ def _public_keys(file: Path) -> Iterator[PublicKey]:
             raise CouldNot("key-unusable", f"{file}: a public key cannot be read") from error
 
 
-def _anchors(file: Path) -> Iterator[Checkpoint]:
-    """Checkpoints that were kept elsewhere, one a line."""
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
+def _anchors(file: Path) -> list[Checkpoint]:
+    """Checkpoints that were kept elsewhere: in a file of their own, or among the lines of a log."""
+    found = []
+    for line in file.read_bytes().splitlines():
         try:
             note = decode_note(line)
         except ValueError:
-            note = None
-        if not isinstance(note, Checkpoint):
-            raise CouldNot("anchor-unreadable", f"{file}:{number}: is no checkpoint")
-        yield note
+            continue
+        if isinstance(note, Checkpoint):
+            found.append(note)
+    if not found:
+        raise CouldNot("anchor-unreadable", f"{file}: holds no checkpoint")
+    return found
 
 
 def _show(verdict: Verdict) -> None:

@@ -293,10 +293,12 @@ def test_another_brokers_key_does_not_verify(kept: Path) -> None:
     assert "unknown_key" in out
 
 
-def test_a_chain_that_was_cut_off_is_seen_by_an_anchor(kept: Path) -> None:
+@pytest.mark.parametrize("log", [{}, {"event": "audit.checkpoint", "level": "info"}])
+def test_a_chain_that_was_cut_off_is_seen_by_an_anchor(kept: Path, log: dict[str, str]) -> None:
     lines = good("export").splitlines(keepends=True)
     anchor, file = kept / "anchor.jsonl", kept / "cut.jsonl"
-    anchor.write_text(json.dumps(json.loads(lines[-1])["entry"], separators=(",", ":")))
+    checkpoint = json.dumps({**json.loads(lines[-1])["entry"], **log})
+    anchor.write_text(f'{{"event": "broker.started"}}\n{checkpoint}\nno JSON\n')
     file.write_text("".join(lines[:-2]))
     assert run("verify", "--export", str(file))[0] == 0
     code, out, _ = run("verify", "--export", str(file), "--anchor", str(anchor))
@@ -337,7 +339,7 @@ def test_a_record_that_is_not_there_is_named(folder: Path, command: str) -> None
     [
         ("--export", "line 1: not a line of an audit export"),
         ("--key", "holds no PEM public key"),
-        ("--anchor", "odd:1: is no checkpoint"),
+        ("--anchor", "odd: holds no checkpoint"),
     ],
 )
 def test_a_file_of_another_kind_is_named(kept: Path, option: str, says: str) -> None:
