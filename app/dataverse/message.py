@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -12,8 +13,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Names in lower case when received; in the case that Dataverse documents when sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """What goes to Dataverse. `target` is the origin form: path and query, percent-encoded.
 
     `headers` holds neither Host nor framing: the client writes those. The bearer token stands
@@ -22,10 +22,13 @@ class UpstreamRequest:
 
     method: str
     target: bytes
-    headers: Headers = field(repr=False)
-    body: bytes | AsyncIterator[bytes] | None = field(default=None, repr=False)
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] | None = None
     content_length: int | None = None
     """Only for an iterator as body: its length where it is known; chunked otherwise."""
+
+    def __repr__(self) -> str:
+        return f"UpstreamRequest({self.method} {self.target!r})"
 
 
 class UpstreamAnswer(Protocol):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 from app.errors import Unreadable
 from app.identity.refusal import Unrecognised
@@ -18,12 +19,14 @@ _TOKEN_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 """RFC 6750, 2.1: b64token. No space, comma or quote, so two values cannot pass for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True):
     """A credential nobody has looked at yet."""
 
     kind: Literal["api_key", "jwt"]
-    value: bytes = field(repr=False)
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"Presented({self.kind})"
 
 
 def read_presented(headers: Iterable[tuple[bytes, bytes]]) -> Presented | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from app.dataverse.answer_headers import BodyKind, body_kind, header, headers_for_caller
 from app.dataverse.batch_answer import BatchAnswerRewriter, batch_boundary
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 LOOK_UP_BYTES_MAX = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(msgspec.Struct, frozen=True):
     """Dataverse's answer, its head here; `headers` are the caller's. Always `aclose()` it."""
 
     answer: UpstreamAnswer
@@ -168,8 +168,7 @@ def _batch_rewriter(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Seal:
+class _Seal(msgspec.Struct, frozen=True):
     """Seals what continues `sent`, and nothing else."""
 
     errand: Errand

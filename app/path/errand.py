@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from app.dataverse.codings import ACCEPT_ENCODING, IDENTITY
 
 if TYPE_CHECKING:
@@ -52,8 +54,7 @@ def prepared(outgoing: Outgoing) -> Prepared:
     )
 
 
-@dataclass(slots=True)
-class Errand:
+class Errand(msgspec.Struct):
     """`application` is one of `applications`, and becomes another when it is told to wait."""
 
     judged: Judged
@@ -64,8 +65,11 @@ class Errand:
     exchange: Exchange
     wishes: Wishes
     caller_headers: Headers = field(default=(), repr=False)
-    stream: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    stream: AsyncIterator[bytes] | None = None
     stream_bytes: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Errand({self.judged.prepared!r} as {self.application})"
 
     @property
     def takes_gzip(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from app.audit.record import Identity, Record, timestamp
 
@@ -32,8 +33,7 @@ class Observer(Protocol):
     def upstream(self, status: int, seconds: float) -> None: ...
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """Filled along the path. `record` tells what is known so far; nothing in it is a secret."""
 
     id: str
@@ -41,8 +41,8 @@ class Exchange:
     action: Action
     method: str
     client_address: str | None
-    started: float = field(default_factory=time.perf_counter)
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: float = msgspec.field(default_factory=time.perf_counter)
+    time: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     caller: Caller | None = None
     turned_away: str | None = None
     """A caller whose genuine credential did not let it in: an expired key, a disabled caller."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from app.dataverse.failures import ExchangeFailed
 from app.dataverse.message import UpstreamRequest
@@ -83,16 +84,14 @@ class Shares(Protocol):
     def paused_s(self, application: str, environment: str) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """An answer, its head here. Whoever takes it ends the turn."""
 
     answer: UpstreamAnswer
     turn: Turn
 
 
-@dataclass(slots=True)
-class _Course:
+class _Course(msgspec.Struct):
     """How one request fares over its attempts."""
 
     request: Prepared

@@ -9,8 +9,9 @@ None of it is judged: no decision depends on it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from app.errors import Unreadable
 
@@ -29,8 +30,7 @@ _CLIENT_ID: Final = b"x-ms-client-request-id"
 _MEANT: Final = frozenset({b"broker-timeout", b"broker-retry", b"traceparent"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):
     timeout_s: float | None = None
     """None: the caller named none."""
     retries: bool = True

@@ -38,4 +38,4 @@ _DOCUMENTED: Final = {
 def as_documented(headers: Headers) -> Headers:
     """`headers` with names in lower case."""
     spelt = _DOCUMENTED.get
-    return tuple((spelt(name, name), value) for name, value in headers)
+    return tuple([(spelt(name, name), value) for name, value in headers])
