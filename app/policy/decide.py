@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from app.odata.body import Record
 from app.odata.reading import Batch, Precondition, Reading
+from app.policy.continuing import own_columns
 from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
 from app.policy.judge import judge_accesses, judge_demand
 from app.policy.narrow import Narrower
@@ -114,7 +115,8 @@ def _impersonation(grant: Grant, reading: Reading) -> str | Refuse | None:
 
 
 def _missing(grant: Grant, reading: Reading) -> list[Missing]:
-    missing = judge_accesses(grant, reading.accesses)
+    own = own_columns(grant, reading) if reading.sealed_by is not None else {}
+    missing = judge_accesses(grant, reading.accesses, own=own)
     for demand in reading.demands:
         found = judge_demand(grant, demand)
         if found is not None:

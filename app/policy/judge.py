@@ -22,7 +22,7 @@ from app.policy.decision import Missing
 from app.policy.grants import carries_rights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from app.odata.demands import Demand
     from app.policy.grants import Grant
@@ -30,16 +30,22 @@ if TYPE_CHECKING:
 _WRITES_COLUMNS = frozenset({Operation.CREATE, Operation.UPDATE})
 
 
-def judge_accesses(grant: Grant, accesses: Iterable[Access]) -> list[Missing]:
+_NOTHING: Mapping[str, frozenset[str]] = {}
+
+
+def judge_accesses(
+    grant: Grant, accesses: Iterable[Access], *, own: Mapping[str, frozenset[str]] = _NOTHING
+) -> list[Missing]:
+    """`own` are columns, by table, that may be read because the grant itself asks for them."""
     missing: list[Missing] = []
     for access in accesses:
-        found = judge_access(grant, access)
+        found = judge_access(grant, access, own.get(access.table))
         if found is not None:
             missing.append(found)
     return missing
 
 
-def judge_access(grant: Grant, access: Access) -> Missing | None:
+def judge_access(grant: Grant, access: Access, own: frozenset[str] | None = None) -> Missing | None:
     """None where it is granted. Whole rows of a restricted table are granted here: what comes
     back is narrowed, and where it cannot be, there is a demand that says so.
     """
@@ -61,6 +67,8 @@ def judge_access(grant: Grant, access: Access) -> Missing | None:
         return None
     assert isinstance(allowed, frozenset)
     beyond = columns - allowed
+    if own is not None and operation is Operation.READ:
+        beyond -= own
     if beyond:
         table = grant.schema.sets.get(access.table)
         if table is not None:
