@@ -20,6 +20,9 @@ HEAD_BYTES_MAX: Final = 128 * 1024
 HEAD_S: Final = 20.0
 """From a connection's first moment, or a request's first byte, to the end of its header."""
 
+PARSED_BYTES_MAX: Final = 0xFFFF
+"""httptools takes no longer target: it counts in 16 bits."""
+
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nbroker-decision: refused\r\nconnection: close\r\n\r\n"
@@ -64,6 +67,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_waiting()
+        # Cut, it is still longer than the application takes, which refuses it by name and on
+        # record. uvicorn would say that this is no HTTP.
+        self.url = self.url[:PARSED_BYTES_MAX]
         super().on_headers_complete()
         self._begun = True
 

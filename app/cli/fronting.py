@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from pydantic import SecretStr
@@ -67,17 +67,11 @@ async def broker_before_sandbox(
         async with stack:
             broker_url = servers.address(listener)
             configuration = write_configuration(directory, sandbox, broker_url=broker_url)
-            settings = Settings(
+            settings = _settings(
                 config=configuration,
-                host=servers.LOOPBACK,
                 port=listener.getsockname()[1],
-                workers=1,
                 state_dir=directory / "broker",
                 audit_url=SecretStr(f"sqlite:///{(directory / 'audit.db').absolute()}"),
-                audit_retention=None,
-                signing_key_file=None,
-                redis_url=None,
-                trusted_proxies=(),
                 log_level=log_level,
                 log_format="console",
             )
@@ -94,6 +88,12 @@ async def broker_before_sandbox(
                     ca_file=sandbox.ca_file,
                     keys=caller_keys(directory),
                 )
+
+
+def _settings(**own: Any) -> Settings:
+    """Nothing of this machine's environment: its BROKER_ variables are another broker's."""
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    return Settings(**{**defaults, **own})
 
 
 def _listen(port: int) -> socket.socket:
