@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import Unreadable
 from app.odata import media
+from app.odata.methods import not_taken
 from app.odata.multipart import HttpRequest, MimePart, read_http, split
 from app.odata.place import Kind
 from app.odata.query import EMPTY
@@ -30,7 +31,7 @@ def read_batch(head: Head, body: bytes) -> Reading:
     if head.query != EMPTY:
         raise Unreadable("bad-query", "$batch takes no options")
     if head.method != "POST":
-        raise Unreadable("method-not-allowed", "$batch is a POST")
+        raise not_taken("$batch is a POST", allow=("POST",))
     batch = _Parts(head).batch(body, boundary)
     parts = batch.parts()
     return Reading(

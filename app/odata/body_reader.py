@@ -13,6 +13,7 @@ from app.odata.definitions import SCHEMA_ACTIONS
 from app.odata.demands import Call, SchemaWrite, Unfilterable, UnknownCall
 from app.odata.json_text import Json, read_json_body
 from app.odata.media import is_json
+from app.odata.methods import not_taken
 from app.odata.options import only
 from app.odata.place import Kind
 from app.odata.reading import Parameters, Precondition, Reading, Rows, Stream, Value
@@ -73,9 +74,9 @@ class BodyReader:
     def _written(self, body: bytes | None) -> Body:
         kind, method = self._place.kind, self._head.method
         if kind in {Kind.SERVICE, Kind.METADATA, Kind.COUNT}:
-            raise Unreadable("method-not-allowed", f"a {kind} is read with GET")
+            raise not_taken(f"a {kind} is read with GET", allow=("GET",))
         if kind is Kind.BATCH:
-            raise Unreadable("method-not-allowed", "$batch is a POST")
+            raise not_taken("$batch is a POST", allow=("POST",))
         if kind is Kind.DEFINITIONS:
             self._found.demand(SchemaWrite())
             return self._parameters(body)
@@ -96,7 +97,10 @@ class BodyReader:
         if kind is Kind.ROW and method == "DELETE":
             self._delete()
             return None
-        raise Unreadable("method-not-allowed", f"{method} is not read on a {kind}")
+        raise not_taken(
+            f"{method} is not read on a {kind}",
+            allow=("GET", "POST") if kind is Kind.ROWS else ("GET", "PATCH", "DELETE"),
+        )
 
     def _json(self, body: bytes | None) -> Json:
         return read_json_body(body, self._head.headers.content_type)
@@ -173,7 +177,12 @@ class BodyReader:
         column = place.column
         assert column is not None
         if method == "POST" or (method == "PATCH" and not column.may_be_file):
-            raise Unreadable("method-not-allowed", "a column is written with PUT")
+            allow = (
+                ("GET", "PUT", "PATCH", "DELETE")
+                if column.may_be_file
+                else ("GET", "PUT", "DELETE")
+            )
+            raise not_taken("a column is written with PUT", allow=allow)
         if column.is_lookup:
             raise Unreadable(
                 "bad-path", f"{column.name} cannot be written: use its navigation property"
@@ -212,7 +221,7 @@ class BodyReader:
         place, head = self._place, self._head
         name, scope = place.routine_name, place.scope
         if head.method != "POST":
-            raise Unreadable("method-not-allowed", f"{name} is an action: POST it")
+            raise not_taken(f"{name} is an action: POST it", allow=("POST",))
         only(self._query, _NONE, "is not read on an action")
         if head.path[-1].arguments:
             raise Unreadable("bad-path", "an action's parameters stand in its body")
@@ -222,7 +231,7 @@ class BodyReader:
         if scope is not None and name in BULK and not place.on_row:
             return read_targets(self._writer, name, self._json(body), self._one_table())
         if place.routine is not None and not place.routine.is_action:
-            raise Unreadable("method-not-allowed", f"{name} is a function: GET it")
+            raise not_taken(f"{name} is a function: GET it", allow=("GET",))
         for table in (None,) if scope is None else scope.sets:
             self._found.demand(
                 UnknownCall(name, table, is_action=True)

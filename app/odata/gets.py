@@ -12,6 +12,7 @@ from app.odata.definitions import DefinitionReader
 from app.odata.demands import Call, Definitions, Opaque, UnknownCall
 from app.odata.fetch_names import resolve_fetch
 from app.odata.headers import is_guid
+from app.odata.methods import not_taken
 from app.odata.options import only
 from app.odata.place import Kind
 from app.odata.reading import Reading, Rows
@@ -65,7 +66,7 @@ class GetReader:
             path = self._redirected()
         else:
             if place.kind is Kind.BATCH:
-                raise Unreadable("method-not-allowed", "$batch is a POST")
+                raise not_taken("$batch is a POST", allow=("POST",))
             only(self._query, _ALLOWED[place.kind], f"is not read on a {place.kind}")
             if place.kind is Kind.CALL:
                 path = self._call()
@@ -174,7 +175,7 @@ class GetReader:
         name = place.routine_name
         sets = (None,) if place.scope is None else place.scope.sets
         if place.routine is not None and place.routine.is_action:
-            raise Unreadable("method-not-allowed", f"{name} is an action: POST it")
+            raise not_taken(f"{name} is an action: POST it", allow=("POST",))
         if place.scope is None and name == calls.METADATA_CHANGES:
             self._found.demand(Definitions())
         elif place.scope is None and name == calls.ROW_COUNT:

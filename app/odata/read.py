@@ -17,6 +17,7 @@ from app.odata.demands import Findings
 from app.odata.gets import GetReader
 from app.odata.headers import RequestHeaders, read_headers
 from app.odata.media import is_json
+from app.odata.methods import METHODS, not_taken
 from app.odata.options import read_options
 from app.odata.place import Kind, Place, Walker
 from app.odata.reading import BodyMode, Precondition, Reading
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from app.odata.links import Bases
     from app.odata.query import Query
     from app.schema.model import Schema
-
-METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -109,8 +108,8 @@ class RequestReader:
         """`context` is a batch part's. Raises `Unreadable`."""
         part = context is not None
         if method not in METHODS:
-            raise Unreadable(
-                "method-not-allowed", f"the method {_shown(method)} is not the Web API's"
+            raise not_taken(
+                f"the method {_shown(method)} is not the Web API's", allow=tuple(sorted(METHODS))
             )
         at = read_target(target, inner=part)
         read = read_headers(headers, part=part)

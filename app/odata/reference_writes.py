@@ -8,6 +8,7 @@ from app.errors import Unreadable
 from app.odata.joining import join, part, write_lookup
 from app.odata.json_text import Json, read_json_body
 from app.odata.links import Reference, read_reference
+from app.odata.methods import not_taken
 from app.odata.options import only
 from app.odata.rows import address, referenced
 
@@ -28,10 +29,9 @@ def read_reference_write(head: Head, body: bytes | None) -> tuple[Reference | No
     assert target is not None
     assert navigation is not None
     single = not navigation.collection
-    if head.method not in {"DELETE", "PUT" if single else "POST"}:
-        raise Unreadable(
-            "method-not-allowed", f"{navigation.name}/$ref takes {'PUT' if single else 'POST'}"
-        )
+    adds = "PUT" if single else "POST"
+    if head.method not in {"DELETE", adds}:
+        raise not_taken(f"{navigation.name}/$ref takes {adds}", allow=("GET", adds, "DELETE"))
     if place.source_key is not None:
         address(resolver, source, place.source_key, writes=single)
     if single:

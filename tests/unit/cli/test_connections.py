@@ -90,6 +90,14 @@ async def test_a_head_of_usual_size_is_answered(port: int) -> None:
         assert (await answer_to(streams, request)).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("size", [0xFFFF, 0x10000, HEAD_BYTES_MAX - 100])
+async def test_a_target_of_any_length_reaches_the_application(port: int, size: int) -> None:
+    async with connected(port) as streams:
+        target = b"/?" + b"a" * (size - 2)
+        request = b"GET " + target + b" HTTP/1.1\r\nhost: h\r\n\r\n"
+        assert (await answer_to(streams, request)).startswith(b"HTTP/1.1 200")
+
+
 async def test_a_head_without_end_is_refused(port: int) -> None:
     async with connected(port) as (reader, writer):
         # No byte more than it takes: what is not read when the server closes takes its answer back.
