@@ -1,63 +1,24 @@
-"""The day itself: five services with different rights, and what the broker makes of their calls.
-
-The requests are written as Microsoft documents the Web API; nothing in them is made for a broker
-but the base URL and the key.
-"""
+"""The day itself: five services with different rights, and what the broker makes of their calls."""
 
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from app.demo.stage import Scene, cut, panel, rows
+from app.demo.calls import ENVIRONMENT, ODATA, Calls, Ended, decision
+from app.demo.stage import cut, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import httpx2
-    from rich.console import Console
-
-ENVIRONMENT = "contoso"
-
-ODATA = {
-    "Accept": "application/json",
-    "OData-MaxVersion": "4.0",
-    "OData-Version": "4.0",
-}
-"""The headers that Microsoft's samples send with every request."""
+    from collections.abc import Mapping
 
 
-class _Ended(Exception):
-    """A step failed in a way that nobody expected."""
-
-
-class Day:
+class Day(Calls):
     """`play()` it; `unexpected` then says what did not come out as it should."""
-
-    def __init__(
-        self,
-        client: httpx2.AsyncClient,
-        *,
-        broker_url: str,
-        dataverse_url: str,
-        keys: Mapping[str, str],
-        console: Console,
-    ) -> None:
-        self._client = client
-        self._broker_url = broker_url
-        self._base = f"{broker_url}/environments/{ENVIRONMENT}/api/data/v9.2"
-        self._dataverse = f"{dataverse_url}/api/data/v9.2"
-        self._keys = keys
-        self._console = console
-        self._number = 0
-        self._began = datetime.now(UTC)
-        self.unexpected: list[str] = []
 
     async def play(self) -> None:
         """Ends early where a step fails in a way that the next ones cannot go on from."""
-        with suppress(_Ended):
+        with suppress(Ended):
             await self._steps()
 
     async def _steps(self) -> None:
@@ -113,7 +74,7 @@ class Day:
                     url is None or url.startswith(self._broker_url),
                     "a next link led around the broker",
                 )
-            scene.answers(answer.status_code, _decision(answer), f"{count} rows in {pages} pages")
+            scene.answers(answer.status_code, decision(answer), f"{count} rows in {pages} pages")
             scene.expect(pages > 1, "there was only one page")
             changed = last.replace("broker-seal=", "broker-seal=x")
             await self._call(
@@ -179,7 +140,7 @@ class Day:
             ):
                 url = f"{self._base}/{target}"
                 answer = await self._call(scene, "invoice-loader", "GET", url, expect=403)
-                scene.expect(_decision(answer) == "refused", "the refusal is not the broker's")
+                scene.expect(decision(answer) == "refused", "the refusal is not the broker's")
 
     async def _is_refused_a_raw_token(self) -> None:
         with self._scene(
@@ -207,7 +168,7 @@ class Day:
             scene.asks("POST", self._shown(url))
             lifetime = granted.get("expires_in", 0)
             said = f"{granted.get('token_type')} token for {lifetime // 60} minutes"
-            scene.answers(answer.status_code, _decision(answer), said)
+            scene.answers(answer.status_code, decision(answer), said)
             scene.expect(answer.status_code == 200, "no token was handed out")
             target = f"{self._dataverse}/WhoAmI"
             token = granted.get("access_token", "")
@@ -271,76 +232,6 @@ class Day:
             writes = [r for r in records if r.get("method") in {"POST", "PATCH"}]
             scene.expect(len(writes) == len(invoices) + 1, "the record lacks a write")
             await self._call(scene, "invoice-loader", "GET", url, expect=403)
-
-    # ------------------------------------------------------------------------- calls
-
-    async def _call(
-        self,
-        scene: Scene,
-        caller: str,
-        method: str,
-        url: str,
-        *,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        expect: int = 200,
-        shown: str = "",
-    ) -> httpx2.Response:
-        """Ask, show the question and the answer, and expect its status."""
-        answer = await self._ask(caller, method, url, body=body, headers=headers)
-        scene.asks(method, shown or self._shown(url), body=body, caller=caller)
-        scene.answers(answer.status_code, _decision(answer), _said(answer))
-        scene.expect(
-            answer.status_code == expect, f"the answer was to be {expect}: {cut(answer.text)}"
-        )
-        return answer
-
-    async def _get(self, caller: str, url: str) -> httpx2.Response:
-        return await self._ask(caller, "GET", url)
-
-    async def _ask(
-        self,
-        caller: str,
-        method: str,
-        url: str,
-        *,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx2.Response:
-        key = {"Authorization": f"Bearer {self._keys[caller]}"}
-        return await self._client.request(
-            method, url, json=body, headers={**ODATA, **key, **(headers or {})}
-        )
-
-    def _shown(self, url: str) -> str:
-        """Without what is the same in every line."""
-        return url.removeprefix(self._base + "/").removeprefix(self._broker_url)
-
-    @contextmanager
-    def _scene(self, title: str, who: str, why: str) -> Iterator[Scene]:
-        self._number += 1
-        scene = Scene(self._number, title, who, why)
-        try:
-            yield scene
-        except Exception as error:
-            scene.expect(None, f"{type(error).__name__}: {error}")
-            raise _Ended from error
-        finally:
-            self.unexpected += [f"{scene.number}: {text}" for text in scene.unexpected]
-            self._console.print(panel(scene))
-
-
-def _decision(answer: httpx2.Response) -> str | None:
-    found: str | None = answer.headers.get("Broker-Decision")
-    return found
-
-
-def _said(answer: httpx2.Response) -> str:
-    """The broker's own words, where it had some."""
-    if answer.status_code < 400:
-        return ""
-    told = answer.json()
-    return str(told.get("detail") or told.get("error_description") or "")
 
 
 def _accesses(record: Mapping[str, Any]) -> str:

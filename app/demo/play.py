@@ -20,7 +20,8 @@ from app.audit.offline import entries_at
 from app.audit.verify import verify
 from app.cli.fronting import broker_before_sandbox
 from app.cli.sandboxing import show, until_interrupted
-from app.demo.day import ENVIRONMENT, Day
+from app.demo.calls import ENVIRONMENT
+from app.demo.day import Day
 from app.demo.stage import console_of, opening, rows
 from app.main import open_keyring
 from app.sandbox.run import SandboxOptions
