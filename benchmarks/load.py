@@ -95,15 +95,22 @@ def _status_kib(pid: int, field: str) -> int:
 
 
 def run_round(
-    request: Request, pids: Sequence[int], *, connections: int, seconds: int, strict: bool = True
+    request: Request,
+    pids: Sequence[int],
+    *,
+    connections: int,
+    seconds: int,
+    script: Path | None = None,
 ) -> Round:
-    """Raises `LoadFailed` where answers failed, unless not `strict`."""
+    """`script` is wrk's own, in Lua. Raises `LoadFailed` where answers failed."""
     headers = [part for name, value in request.headers for part in ("-H", f"{name}: {value}")]
     before = cpu_ns(pids)
     said = subprocess.run(
         [
             *("taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"),
-            *(f"-d{seconds}s", "--latency", "--timeout", "20s", *headers, request.url),
+            *(f"-d{seconds}s", "--latency", "--timeout", "20s", *headers),
+            *(() if script is None else ("-s", str(script))),
+            request.url,
         ],
         check=True,
         capture_output=True,
@@ -114,7 +121,7 @@ def run_round(
     done = _number(_DONE, said)
     failed = _FAILED.search(said)
     sockets = _SOCKETS.search(said)
-    if strict and (failed is not None or done == 0 or sockets is not None):
+    if failed is not None or done == 0 or sockets is not None:
         raise LoadFailed(f"{request.url} answered badly:\n{said}")
     percentiles = {
         name: float(value) * _MS[unit] for name, value, unit in _PERCENTILE.findall(said)

@@ -1,0 +1,123 @@
+"""How soon the broker is ready, and how much memory it takes: empty, busy, and with large files.
+
+    python benchmarks/footprint.py                     start, memory, 100,000 requests, a file
+    python benchmarks/footprint.py --requests 1000000  as goal 9 wants it (some five minutes)
+
+One worker with the SQLite audit, a pinned schema of 800 tables, no extras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import peers
+from benchmarks.load import TEST_CORE, Request, resident_kib, run_round
+from benchmarks.peers import free_port
+from benchmarks.proxy import QUERY
+from benchmarks.setting import CALLER, prepared
+
+if TYPE_CHECKING:
+    from benchmarks.peers import Running
+    from benchmarks.setting import Setting
+
+FILE_BYTES = 128 * 1024 * 1024
+
+
+def ready_after_s(setting: Setting) -> float:
+    """From the process's start to the first 200 of readyz."""
+    port = free_port()
+    folder = setting.brokers_folder(tls=False)
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [
+            *("taskset", "-c", str(TEST_CORE), sys.executable),
+            *(str(peers.HERE / "served.py"), str(port), str(folder)),
+        ],
+        cwd=peers.HERE.parent,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while time.perf_counter() - began < 30:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), 1) as s,
+            ):
+                s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                if s.recv(64).startswith(b"HTTP/1.1 200"):
+                    return time.perf_counter() - began
+            time.sleep(0.005)
+        return float("nan")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def mib(running: Running) -> float:
+    return resident_kib(running.pids) / 1024
+
+
+def download(running: Running, key: str) -> float:
+    """The most that the broker held while a file of 128 MB went through it."""
+    most = 0.0
+    with socket.create_connection(("127.0.0.1", running.port), 60) as s:
+        s.sendall(
+            b"GET /environments/contoso/api/data/v9.2/"
+            b"accounts(e73ffc82-e292-ed11-aad1-000000000001)/new_file/$value HTTP/1.1\r\n"
+            b"Host: x\r\nConnection: close\r\nAuthorization: Bearer " + key.encode() + b"\r\n\r\n"
+        )
+        size, looked = 0, 0
+        while piece := s.recv(256 * 1024):
+            size += len(piece)
+            if size - looked > 4 * 1024 * 1024:
+                looked = size
+                most = max(most, mib(running))
+    if size < FILE_BYTES:
+        print(f"  the file came with {size} bytes only")
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=100_000)
+    wanted = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="footprint-") as folder,
+        prepared(Path(folder), upstream_port=free_port(), upstream_tls_port=free_port()) as setting,
+        peers.upstream(setting),
+    ):
+        starts = [ready_after_s(setting) for _ in range(5)]
+        print(
+            f"ready after {statistics.median(starts):.2f} s"
+            f" ({min(starts):.2f} to {max(starts):.2f}; goal 10: <= 1.0)"
+        )
+        with peers.broker(setting, tls=False) as running:
+            time.sleep(1)
+            print(f"resident after the start {mib(running):.1f} MiB (goal 9: <= 75 MB)")
+            url = f"http://127.0.0.1:{running.port}/environments/contoso/api/data/v9.2/"
+            bearer = (("Authorization", f"Bearer {setting.keys[CALLER]}"),)
+            request = Request(url=f"{url}accounts{QUERY}", headers=bearer)
+            done = 0
+            told = 0
+            while done < wanted.requests:
+                done += run_round(request, running.pids, connections=64, seconds=5).requests
+                if done >= told + wanted.requests // 4:
+                    told = done
+                    print(f"resident after {done:>9,} requests {mib(running):.1f} MiB", flush=True)
+            before = mib(running)
+            most = download(running, setting.keys[CALLER])
+            print(f"a file of 128 MB adds {most - before:.1f} MiB (goal 9: <= 10 MB)")
+
+
+if __name__ == "__main__":
+    main()
