@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import peers
-from benchmarks.load import TEST_CORE, Request, resident_kib, run_round
+from benchmarks.load import TEST_CORE, Request, cpu_ns, family, resident_kib, run_round
 from benchmarks.peers import free_port
 from benchmarks.proxy import QUERY
 from benchmarks.setting import CALLER, prepared
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FILE_BYTES = 128 * 1024 * 1024
 
 
-def ready_after_s(setting: Setting) -> float:
-    """From the process's start to the first 200 of readyz."""
+def ready_after_s(setting: Setting) -> tuple[float, float]:
+    """From the process's start to the first 200 of readyz, and how much of it was CPU."""
     port = free_port()
     folder = setting.brokers_folder(tls=False)
     began = time.perf_counter()
@@ -53,9 +53,9 @@ def ready_after_s(setting: Setting) -> float:
             ):
                 s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 if s.recv(64).startswith(b"HTTP/1.1 200"):
-                    return time.perf_counter() - began
+                    return time.perf_counter() - began, cpu_ns(family(process.pid)) / 1e9
             time.sleep(0.005)
-        return float("nan")
+        return float("nan"), float("nan")
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -71,7 +71,7 @@ def download(running: Running, key: str) -> float:
     with socket.create_connection(("127.0.0.1", running.port), 60) as s:
         s.sendall(
             b"GET /environments/contoso/api/data/v9.2/"
-            b"accounts(e73ffc82-e292-ed11-aad1-000000000001)/new_file/$value HTTP/1.1\r\n"
+            b"accounts(e73ffc82-e292-ed11-aad1-000000000001)/createdon/$value HTTP/1.1\r\n"
             b"Host: x\r\nConnection: close\r\nAuthorization: Bearer " + key.encode() + b"\r\n\r\n"
         )
         size, looked = 0, 0
@@ -98,9 +98,16 @@ def main() -> None:
     ):
         starts = [ready_after_s(setting) for _ in range(5)]
         print(
-            f"ready after {statistics.median(starts):.2f} s"
-            f" ({min(starts):.2f} to {max(starts):.2f}; goal 10: <= 1.0)"
+            f"ready after {statistics.median(s for s, _ in starts):.2f} s, of which"
+            f" {statistics.median(c for _, c in starts):.2f} of CPU (goal 10: <= 1.0)"
         )
+        file = (
+            setting.folder
+            / "pages-plain/accounts(e73ffc82-e292-ed11-aad1-000000000001)/createdon/$value"
+        )
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as sparse:
+            sparse.truncate(FILE_BYTES)
         with peers.broker(setting, tls=False) as running:
             time.sleep(1)
             print(f"resident after the start {mib(running):.1f} MiB (goal 9: <= 75 MB)")

@@ -54,6 +54,7 @@ _STATIC = """
         location /api/data/v9.2/ {{
             alias {pages}/;
             default_type "application/json; odata.metadata=minimal";
+            types {{ application/octet-stream bin; }}
             add_header OData-Version 4.0;
             add_header x-ms-service-request-id 8b1f7a52-5c2e-4d10-9d86-d081884c7d65;
             add_header REQ_ID 8b1f7a52-5c2e-4d10-9d86-d081884c7d65;
