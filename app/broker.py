@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.audit.target import recorded_address
-from app.errors import Unreadable
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
 from app.path.delivering import deliver
@@ -30,6 +29,7 @@ from app.path.granting import (
     chosen,
     default_environment,
     grants_of,
+    must_serve,
     place_of,
 )
 from app.path.issuing import order, wanted_by
@@ -207,10 +207,7 @@ class Broker:
     ) -> tuple[Place, Grant, Bases]:
         """In which environment, as which application, under which grant?"""
         standing, place = self._place(caller, incoming.environment, exchange)
-        if incoming.version not in place.config.api_versions:
-            raise Unreadable(
-                "no-such-version", f"{place.name} serves {', '.join(place.config.api_versions)}"
-            )
+        must_serve(place, incoming.version)
         grant = chosen(grants_of(standing, caller, place), incoming.head.headers)
         return (
             place,

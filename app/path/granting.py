@@ -56,6 +56,14 @@ def granted(
     return place, grants_of(standing, caller, place)
 
 
+def must_serve(place: Place, version: str) -> None:
+    """Raises `Unreadable` where the environment has no such version of the Web API."""
+    if version not in place.config.api_versions:
+        raise Unreadable(
+            "no-such-version", f"{place.name} serves {', '.join(place.config.api_versions)}"
+        )
+
+
 def chosen(grants: tuple[Grant, ...], headers: Headers) -> Grant:
     """The grant that `Broker-Application` names, or the first one."""
     wanted = application_header(headers)

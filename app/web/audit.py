@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.audit import query as asked
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Text = Annotated[str | None, Field(max_length=200)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class RecordFilter(BaseModel):
@@ -42,10 +52,10 @@ class RecordFilter(BaseModel):
     decision: Decision | None = None
     status: Annotated[int | None, Field(ge=100, le=599)] = None
     since: Annotated[
-        AwareDatetime | None, Field(alias="from", description="included; with a time zone")
+        Moment | None, Field(alias="from", description="included; with a time zone")
     ] = None
     until: Annotated[
-        AwareDatetime | None, Field(alias="to", description="not included; with a time zone")
+        Moment | None, Field(alias="to", description="not included; with a time zone")
     ] = None
     request_id: Annotated[Text, Field(description="from an answer's Broker-Request-Id")] = None
     cursor: Annotated[Text, Field(description="`next_cursor` of the page before")] = None

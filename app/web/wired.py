@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from app.errors import BrokerError, NotGranted, Unavailable
+from app.errors import BrokerError, NotGranted, Unavailable, Unreadable
 from app.odata.access import ALL
-from app.path.granting import chosen, granted
+from app.path.granting import chosen, granted, must_serve
 from app.path.judging import Refused
 from app.path.recording import AnswerCut, CallerLeft
 from app.telemetry.metrics import (
@@ -31,7 +31,7 @@ from app.web.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from app.audit.journal import Journal
     from app.audit.record import Action
@@ -269,12 +269,10 @@ class Explainer:
         application: str | None = None
         try:
             named, version, target = _address(request.url, self._public_url())
-            headers = tuple(
-                (n.lower().encode("latin-1"), v.encode("latin-1"))
-                for n, v in request.headers.items()
-            )
+            headers = _headers(request.headers)
             standing = self.world.standing
             place, grants = granted(standing, caller, named)
+            must_serve(place, version)
             grant = chosen(grants, headers)
             environment, application = place.name, grant.applications[0]
             bases = standing.bases(place, version, rooted=named is None)
@@ -318,15 +316,30 @@ def _address(url: str, public_url: str) -> tuple[str | None, str, str]:
         environment, _, path = path.removeprefix("/environments/").partition("/")
         path = "/" + path
     if not path.startswith("/api/data/"):
-        raise NotGranted("not-granted", "the address is none of the proxied Web API")
+        raise NotGranted(
+            "not-granted",
+            "the url is none of the proxied Web API:"
+            " /environments/{environment}/api/data/{version}/… or /api/data/{version}/…",
+        )
     version, _, target = path.removeprefix("/api/data/").partition("/")
     return environment, version, target
+
+
+def _headers(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    """As HTTP carries them. JSON can hold what it cannot."""
+    try:
+        return tuple((n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers.items())
+    except UnicodeEncodeError:
+        raise Unreadable("bad-header", "a header is no text that HTTP carries") from None
 
 
 def _body(body: Any) -> bytes | None:
     if body is None:
         return None
-    return body.encode("utf-8") if isinstance(body, str) else json.dumps(body).encode("utf-8")
+    try:
+        return (body if isinstance(body, str) else json.dumps(body)).encode("utf-8")
+    except UnicodeEncodeError:
+        raise Unreadable("bad-body", "the body holds half of a surrogate pair") from None
 
 
 def _explained(judged: Judged, environment: str | None, application: str | None) -> Explanation:

@@ -326,6 +326,8 @@ async def test_an_auditor_reads_a_page_of_records(call: Any) -> None:
         pytest.param(b"limit=1001", "query.limit", id="too many"),
         pytest.param(b"from=2026-11-24T00:00:00", "query.from", id="no time zone"),
         pytest.param(b"since=2026-11-24T00:00:00Z", "query.since", id="the name inside"),
+        pytest.param(b"from=0001-01-01T00:00:00%2B14:00", "query.from", id="before all years"),
+        pytest.param(b"to=9999-12-31T23:59:59-14:00", "query.to", id="after all years"),
         pytest.param(b"operation=steal", "query.operation", id="no operation"),
     ],
 )
