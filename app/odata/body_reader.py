@@ -16,7 +16,7 @@ from app.odata.media import is_json
 from app.odata.methods import not_taken
 from app.odata.options import only
 from app.odata.place import Kind
-from app.odata.reading import Parameters, Precondition, Reading, Rows, Stream, Value
+from app.odata.reading import BodyMode, Parameters, Precondition, Reading, Rows, Stream, Value
 from app.odata.reference_writes import read_reference_write
 from app.odata.row_queries import resolve_rows
 from app.odata.rows import address, key_columns
@@ -82,7 +82,8 @@ class BodyReader:
             return self._parameters(body)
         if kind is Kind.UNKNOWN:
             resolve_rows(self._resolver, None, self._query, collection=True)
-            return self._parameters(body)
+            streams = self._head.body_mode is BodyMode.STREAM
+            return Stream() if streams else self._parameters(body)
         if kind is Kind.REFERENCE:
             reference, self._query = read_reference_write(self._head, body)
             return reference

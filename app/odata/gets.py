@@ -85,7 +85,7 @@ class GetReader:
             rows=self._found.rows(),
             sealed_by=head.sealed_by,
             seal=head.seal,
-            file=place.file or place.kind is Kind.METADATA,
+            file=place.bare or place.kind is Kind.METADATA,
             kind=place.kind.value,
         )
 
@@ -144,7 +144,7 @@ class GetReader:
             return Rows(scope.table.name, scope.sets, collection=False)
         if place.kind is Kind.COLUMN:
             assert place.column is not None
-            self._plain({"size": ("full",)} if place.file else {})
+            self._plain({"size": ("full",)} if place.bare else {})
             self._found.read(scope.sets, place.column.column)
             return None
         if place.kind is Kind.COUNT:

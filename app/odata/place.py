@@ -73,9 +73,13 @@ class Place(msgspec.Struct):
     """Navigation properties on the way."""
 
     @property
-    def file(self) -> bool:
-        """Whether bytes may come or go: a file, an image, or a column's bare value."""
-        return self.column is not None and (self.raw_value or self.column.may_be_file)
+    def may_be_file(self) -> bool:
+        return self.column is not None and self.column.may_be_file
+
+    @property
+    def bare(self) -> bool:
+        """Whether what is read comes as it is: a file, an image, or a column's bare value."""
+        return self.raw_value or self.may_be_file
 
 
 class Walker:

@@ -182,10 +182,13 @@ def _body_mode(method: str, place: Place, headers: RequestHeaders, *, part: bool
         if part:
             raise Unreadable("bad-batch", "a batch cannot hold another batch")
         return BodyMode.BATCH
-    column = place.column
-    if place.kind is not Kind.COLUMN or column is None or not column.may_be_file:
-        return BodyMode.JSON
-    if method == "PUT" and is_json(headers.content_type):
+    if place.kind is Kind.UNKNOWN:
+        # It may be a file's column that nobody knows: refused like one that is not granted.
+        bytes_come = method in {"PATCH", "PUT"} and not is_json(headers.content_type)
+    else:
+        bytes_come = place.kind is Kind.COLUMN and place.may_be_file
+        bytes_come = bytes_come and not (method == "PUT" and is_json(headers.content_type))
+    if not bytes_come:
         return BodyMode.JSON
     if part:
         raise Unreadable("bad-batch", "a file is not sent inside a batch")
