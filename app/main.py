@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ import structlog
 
 from app.audit.audit import audit_at
 from app.audit.keys import CheckpointSigner
+from app.audit.sinks import sinks_of
 from app.audit.target import recorded_target
 from app.broker import Broker
 from app.config.current import Current
@@ -67,6 +69,7 @@ from app.web.wired import Applications, Directory, Door, Explainer, Readiness, T
 
 if TYPE_CHECKING:
     from app.audit.audit import Audit
+    from app.audit.forwarder import Sink
     from app.config import model
     from app.config.loaded import Loaded
     from app.limits.counting import SharedCounts
@@ -194,6 +197,7 @@ async def _open(settings: Settings) -> Running:
         program=program_version(),
         retention=settings.audit_retention,
         anchor_file=settings.audit_anchor_file,
+        sinks=_sinks(settings),
     )
     await audit.start()
     current = Current(loaded, datetime.now(UTC))
@@ -253,6 +257,7 @@ def _addresses(running: Running) -> App:
     directory = Directory(world, running.authenticator)
     readiness = Readiness(running.current, world, audit.journal, running.limits, tokens)
     metrics.watch_audit(readiness.audit_state)
+    metrics.watch_sinks(audit.lags)
     metrics.watch_configuration(readiness.configuration_state)
     metrics.watch_credentials(applications.expiries)
     metrics.watch_identities(directory.uses)
@@ -288,6 +293,15 @@ def _addresses(running: Running) -> App:
 
 
 # ------------------------------------------------------------------- parts
+
+
+def _sinks(settings: Settings) -> list[Sink]:
+    url = settings.audit_webhook_url
+    return sinks_of(
+        stdout=sys.stdout.buffer if settings.audit_stdout else None,
+        webhook_url=None if url is None else url.get_secret_value(),
+        environment=os.environ,
+    )
 
 
 def _shared_counts(settings: Settings) -> SharedCounts | None:

@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     audit_url: SecretStr = SecretStr("sqlite:///./audit.db")
     audit_retention: timedelta | None = None
     audit_anchor_file: Path | None = None
+    audit_stdout: bool = False
+    audit_webhook_url: SecretStr | None = None
     signing_key_file: Path | None = None
     redis_url: SecretStr | None = None
     trusted_proxies: Annotated[

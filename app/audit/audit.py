@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.audit.anchors import Anchors
+from app.audit.forwarder import Forwarder
 from app.audit.journal import Journal
 from app.audit.record import RecordIds
 from app.audit.sqlite import SqliteStore
+from app.audit.sqlite_feed import SqliteFeed
 from app.audit.sqlite_keeper import SqliteKeeper
 from app.audit.sqlite_reader import SqliteReader
 from app.audit.url import is_postgres, need_asyncpg, sqlite_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
     from pathlib import Path
 
     from app.audit.chain import Checkpoint, Signer
+    from app.audit.forwarder import Feed, Lag, Sink
     from app.audit.store import JournalStore, RecordReader
 
 
@@ -42,6 +45,7 @@ class Audit:
         store: JournalStore,
         reader: RecordReader,
         keeper: Keeper,
+        forwarders: Sequence[Forwarder[Any]] = (),
         signer: Signer,
         program: str,
         anchor_file: Path | None = None,
@@ -59,6 +63,7 @@ class Audit:
             on_checkpoint=self._sealed,
         )
         self._keeper = keeper
+        self._forwarders = forwarders
 
     async def start(self) -> None:
         """Raises `Misconfigured` for a store of a newer program, and for nothing else.
@@ -67,12 +72,20 @@ class Audit:
         """
         await self.journal.start()
         self._keeper.start()
+        for forwarder in self._forwarders:
+            forwarder.start()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._keeper.stop)
         await self.journal.aclose()
+        # They take the last records with them, each in its own time.
+        await asyncio.gather(*(asyncio.to_thread(f.stop) for f in self._forwarders))
         await self.reader.aclose()
         await asyncio.to_thread(self._anchors.close)
+
+    def lags(self) -> list[Lag]:
+        """Of the sinks that this process feeds."""
+        return [lag for forwarder in self._forwarders if (lag := forwarder.lag()) is not None]
 
     def _sealed(self, checkpoint: Checkpoint) -> None:
         self._anchors(checkpoint)
@@ -87,24 +100,23 @@ def audit_at(
     program: str,
     retention: timedelta | None = None,
     anchor_file: Path | None = None,
+    sinks: Sequence[Sink] = (),
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> Audit:
     """The audit that `BROKER_AUDIT_URL` names. Opens nothing yet.
 
     Raises `Misconfigured` for a URL that names none.
     """
-    parts: tuple[JournalStore, RecordReader, Keeper]
-    if is_postgres(url):
-        parts = _in_postgres(url, signer, retention)
-    else:
-        path = sqlite_path(url)
-        store = SqliteStore(path)
-        keeper = SqliteKeeper(path, store.turn, signer, retention)
-        parts = store, SqliteReader(path), keeper
+    store, reader, keeper, feed = (
+        _in_postgres(url, signer, retention)
+        if is_postgres(url)
+        else _in_sqlite(sqlite_path(url), signer, retention)
+    )
     return Audit(
-        store=parts[0],
-        reader=parts[1],
-        keeper=parts[2],
+        store=store,
+        reader=reader,
+        keeper=keeper,
+        forwarders=[Forwarder(sink, feed) for sink in sinks],
         signer=signer,
         program=program,
         anchor_file=anchor_file,
@@ -112,12 +124,21 @@ def audit_at(
     )
 
 
-def _in_postgres(
-    url: str, signer: Signer, retention: timedelta | None
-) -> tuple[JournalStore, RecordReader, Keeper]:
+_Parts = tuple["JournalStore", "RecordReader", Keeper, "Feed[Any]"]
+
+
+def _in_sqlite(path: Path, signer: Signer, retention: timedelta | None) -> _Parts:
+    store = SqliteStore(path)
+    keeper = SqliteKeeper(path, store.turn, signer, retention)
+    return store, SqliteReader(path), keeper, SqliteFeed(path)
+
+
+def _in_postgres(url: str, signer: Signer, retention: timedelta | None) -> _Parts:
     need_asyncpg()
     from app.audit.postgres import PostgresStore  # noqa: PLC0415 - an extra
+    from app.audit.postgres_feed import PostgresFeed  # noqa: PLC0415
     from app.audit.postgres_keeper import PostgresKeeper  # noqa: PLC0415
     from app.audit.postgres_reader import PostgresReader  # noqa: PLC0415
 
-    return PostgresStore(url), PostgresReader(url), PostgresKeeper(url, signer, retention)
+    keeper = PostgresKeeper(url, signer, retention)
+    return PostgresStore(url), PostgresReader(url), keeper, PostgresFeed(url)

@@ -74,7 +74,16 @@ CREATE VIEW audit_readable AS
     FROM audit_entries AS e JOIN audit_writers USING (writer);
 """
 
-MIGRATIONS: Final = (_FIRST,)
+_SINKS: Final = """
+-- How far each sink has taken the entries.
+CREATE TABLE audit_sinks (
+    sink   text PRIMARY KEY,
+    at     timestamptz NOT NULL,
+    writer int NOT NULL
+);
+"""
+
+MIGRATIONS: Final = (_FIRST, _SINKS)
 
 
 async def migrate(connection: Any) -> int:

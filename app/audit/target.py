@@ -46,19 +46,20 @@ ADDRESSES: Final = frozenset(
         *("audit", "records", "callers", "me", "applications", "tokens", "policy", "explain"),
         *("openapi.json", "problems", "docs", "common", "discovery", "instance", "v2.0"),
         *(".well-known", "openid-configuration", "jwks.json"),
+        *("environments", "token", "oauth2", "msi"),
     }
 )
-"""What may stand in the path of a management address."""
+"""What may stand in the path of a management or token address."""
 
 FILTERS: Final = {
     name: name
     for name in (
         *("caller", "environment", "application", "action", "table", "operation", "decision"),
         *("status", "from", "to", "request_id", "cursor", "limit", "api-version"),
-        "authorization_endpoint",
+        *("authorization_endpoint", "resource"),
     )
 }
-"""The options of management addresses."""
+"""The options of management and token addresses."""
 
 ITEMS_MAX: Final = 50
 """Segments, keys of a segment, options: what follows is one mark."""
@@ -76,7 +77,7 @@ def recorded_target(target: str, known: Callable[[str], bool]) -> str:
 
 
 def recorded_address(target: str, known: Callable[[str], bool]) -> str:
-    """The whole target of a management request: which address, by which filters.
+    """The whole target of a management or token request: which address, by which filters.
 
     `known` says whether a name is one of the configuration's.
     """

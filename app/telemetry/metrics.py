@@ -180,6 +180,10 @@ class Metrics:
     def watch_audit(self, audit: Callable[[], AuditState]) -> None:
         self.registry.register(_Audit(audit))
 
+    def watch_sinks(self, lags: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        """`lags` gives name, records and seconds of each sink that this process feeds."""
+        self.registry.register(_Sinks(lags))
+
     def watch_configuration(self, configuration: Callable[[], ConfigurationState]) -> None:
         self.registry.register(_Configuration(configuration))
 
@@ -215,6 +219,28 @@ class _Audit(Collector):
             "How long the oldest unwritten audit record has been waiting.",
             value=audit.lag_seconds,
         )
+
+
+class _Sinks(Collector):
+    def __init__(self, lags: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        self._lags = lags
+
+    def collect(self) -> Iterable[Metric]:
+        behind = GaugeMetricFamily(
+            "broker_audit_sink_lag_records",
+            "Entries of the record that a sink has not taken yet.",
+            labels=("sink",),
+        )
+        since = GaugeMetricFamily(
+            "broker_audit_sink_lag_seconds",
+            "How long the oldest entry that a sink has not taken has been waiting.",
+            labels=("sink",),
+        )
+        for sink, records, seconds in self._lags():
+            behind.add_metric((sink,), records)
+            since.add_metric((sink,), seconds)
+        yield behind
+        yield since
 
 
 class _Configuration(Collector):

@@ -204,6 +204,15 @@ spec:
 - name: BROKER_AUDIT_ANCHOR_FILE
   value: {{ . | quote }}
 {{- end }}
+- name: BROKER_AUDIT_STDOUT
+  value: {{ .Values.audit.stdout | quote }}
+{{- if .Values.audit.webhook.existingSecret }}
+- name: BROKER_AUDIT_WEBHOOK_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.audit.webhook.existingSecret }}
+      key: {{ .Values.audit.webhook.key }}
+{{- end }}
 {{- if .Values.signingKey.existingSecret }}
 - name: BROKER_SIGNING_KEY_FILE
   value: /run/token-broker/signing-key/{{ .Values.signingKey.key }}

@@ -304,7 +304,7 @@ def postgres_server(require_tool: RequireTool) -> Iterator[Server]:
     server = Server(initdb, postgres)
     try:
         server.execute("CREATE DATABASE audit")
-        assert migrate_at(server.url("audit")) == 1
+        assert migrate_at(server.url("audit")) == 2
         yield server
     finally:
         server.stop()

@@ -19,6 +19,7 @@ NOW = datetime.now(UTC)
 def metrics() -> Metrics:
     made = Metrics(version="0.1.0")
     made.watch_audit(lambda: AuditState(7, 1, 0.25))
+    made.watch_sinks(lambda: [("webhook", 3, 1.5)])
     made.watch_configuration(lambda: ConfigurationState(NOW, degraded=True))
     expiry = CredentialExpiry("erp", "certificate", "AB12", NOW + timedelta(days=10))
     made.watch_credentials(lambda: [expiry])
