@@ -44,6 +44,10 @@ def test_no_module_reads_a_setting_that_does_not_exist() -> None:
 
 def test_the_settings_never_show_a_password() -> None:
     settings = Settings.model_validate(
-        {"audit_url": "postgresql://u:hunter2@db/audit", "redis_url": "rediss://:hunter2@cache"}
+        {
+            "audit_url": "postgresql://u:hunter2@db/audit",
+            "audit_webhook_url": "https://u:hunter2@hooks/in",
+            "redis_url": "rediss://:hunter2@cache",
+        }
     )
     assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump_json()}"

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from typer.testing import CliRunner
 
+from app.audit import chain
 from app.audit.chain import Checkpoint, decode_note
+from app.audit.export import json_lines
+from app.audit.keys import CheckpointSigner
+from app.audit.record import is_record
 from app.audit.sqlite_entries import read_entries
+from app.cli.main import app
+from app.path.keyring import read_keyring
 from tests.path.staging import Staged, staging
 from tests.path.stand_ins import ROW_ID, says
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -48,6 +58,17 @@ def test_dataverse_is_told_the_id_that_is_on_record(
 
 def make_auditor(configuration: dict[str, Any]) -> None:
     configuration["callers"]["reporting"]["roles"] = ["auditor", "operator"]
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """A command sets up the logs of its process, which here is everybody's."""
+    root, structured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**structured)
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +156,35 @@ def test_a_broker_anchors_its_checkpoints_where_it_is_told(
     assert anchored == kept
     assert anchored[-1]["final"]
     assert isinstance(decode_note(file.read_bytes().splitlines()[-1]), Checkpoint)
+
+
+def test_a_tail_that_was_forged_with_the_key_is_found_by_the_anchors(
+    host: StandInHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs_as_before: None
+) -> None:
+    del logs_as_before
+    anchors, export = tmp_path / "anchors.jsonl", tmp_path / "forged.jsonl"
+    with staging(host, tmp_path, audit_anchor_file=anchors) as made:
+        made.broker.ask("GET", f"{ROOT}/accounts?$select=name", caller="reporting")
+    entries = [entry for _, entry in read_entries(made.broker.audit_file)]
+    kept = next(place for place, entry in enumerate(entries) if is_record(entry.body))
+    keyring = read_keyring((tmp_path / "state" / "signing-key.pem").read_bytes())
+    *_, before = entries[:kept]
+    altered = entries[kept].body.replace(b'"caller":"reporting"', b'"caller":"nobody"')
+    tail, head = chain.extend(chain.Head(before.writer, before.seq, before.hash), [altered])
+    note = chain.checkpoint(
+        head,
+        time="2026-11-24T09:00:00.000000Z",
+        signer=CheckpointSigner(keyring.checkpoints()[0]),
+        final=True,
+    )
+    tail += chain.extend(head, [chain.encode_note(note)])[0]
+    export.write_bytes(b"".join(json_lines([*entries[:kept], *tail])))
+
+    monkeypatch.setenv("BROKER_STATE_DIR", str(tmp_path / "state"))
+    command = ["audit", "verify", "--export", str(export)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    found = CliRunner().invoke(app, [*command, "--anchor", str(anchors)])
+    assert found.exit_code == 1
+    assert "an anchored checkpoint" in found.output
+    true = ["audit", "verify", "--store", f"sqlite:///{made.broker.audit_file}"]
+    assert CliRunner().invoke(app, [*true, "--anchor", str(anchors)]).exit_code == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from app.audit.sqlite_entries import read_entries
 from app.audit.verify import verify
 from app.path.keyring import read_keyring
 from tests.path.reaching import until
-from tests.path.staging import staging
+from tests.path.staging import serving, staging
 from tests.path.stand_ins import says
 
 if TYPE_CHECKING:
@@ -80,3 +82,17 @@ def test_a_sink_that_hangs_holds_nobody_up_and_gets_everything_in_the_end(
     keyring = read_keyring((tmp_path / "state" / "signing-key.pem").read_bytes())
     keys = CheckpointKeys(key.public_key() for key in keyring.checkpoints())
     assert verify(got, keys=keys).good
+
+
+def test_a_kill_leaves_no_gap_on_stdout(host: StandInHost, tmp_path: Path) -> None:
+    ids: list[str | None] = []
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        with serving(host, tmp_path, BROKER_AUDIT_STDOUT="true") as made:
+            for _ in range(5):
+                answer = made.broker.ask("GET", READ, caller="reporting")
+                ids.append(answer.header("broker-request-id"))
+            made.broker.tell(number)
+            made.broker.gone()
+    lines = [json.loads(line) for line in made.broker.log().splitlines() if line.startswith("{")]
+    told = [line.get("request_id") for line in lines if line.get("phase") == "outcome"]
+    assert list(dict.fromkeys(i for i in told if i in ids)) == ids
