@@ -117,7 +117,8 @@ def _show(verdict: Verdict) -> None:
     if not verdict.signatures_checked:
         text = "no key: hashes were compared, signatures were not; give one with --key"
         console.print(Text.assemble(("warning     ", "bold yellow"), text))
-    counts = f"{verdict.entries} entries in {len(verdict.chains)} chains"
+    count = len(verdict.chains)
+    counts = f"{verdict.entries} entries in {count} chain{'' if count == 1 else 's'}"
     if verdict.good:
         said = "nothing was removed, altered, reordered or inserted"
         console.print(Text.assemble(("good", "bold green"), f": {counts}, {said}"))
