@@ -101,10 +101,6 @@ _ALLOW: Final = "allow"
 """The member of a 405's `extra` that also becomes its Allow header: a list of methods."""
 
 
-class UnknownCode(Exception):
-    """An error was raised whose code stands in no table: a mistake in the broker."""
-
-
 def status_of(error: BrokerError) -> int:
     """500 for a code that nobody listed, since that is the broker's own mistake."""
     problem = PROBLEMS.get(error.code)

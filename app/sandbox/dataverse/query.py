@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from app.sandbox.dataverse.store import Store
 
 COUNT_MAX = 5000
-_NO_COLUMNS = Asked(select=())
 
 
 @dataclass(frozen=True, slots=True)
