@@ -15,13 +15,13 @@ def moment(text: str, *, now: datetime) -> datetime:
 
     Without a zone it is UTC, as the record is. Raises `ValueError`.
     """
-    if (ago := _AGO.fullmatch(text)) is not None:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if (ago := _AGO.fullmatch(text)) is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is no moment: a day (2026-11-24), a time (2026-11-24T06:30:00Z),"
             " or how long ago (90m, 12h, 7d)"
         ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
