@@ -144,13 +144,16 @@ class Broker:
             method=head.method,
             client_address=self.surroundings.client_address(head.peer, head.headers),
             time=now,
-            target=self._address(head) if action == "admin" else None,
+            target=None if action == "proxy" else self._address(head),
             trace_id=self.surroundings.trace_id(head.headers),
         )
 
     def _address(self, head: Head) -> str:
-        known = self.world.standing.configuration.applications
-        return recorded_address(head.target.decode("latin-1"), known.__contains__)
+        configuration = self.world.standing.configuration
+        return recorded_address(
+            head.target.decode("latin-1"),
+            lambda name: name in configuration.applications or name in configuration.environments,
+        )
 
     def _recorded(self, head: Head, action: Action) -> _Recorded:
         return _Recorded(self.begin(head, action), self.recording)

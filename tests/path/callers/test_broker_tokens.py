@@ -78,6 +78,8 @@ def test_the_record_of_a_call_leads_to_that_of_its_tokens_issue(desk: Desk) -> N
     assert (issue.action, issue.decision, issue.outcome) == ("token", "allowed", "completed")
     assert (issue.caller, issue.environment, issue.application) == ("loader", "contoso", None)
     assert (issue.status, issue.method) == (200, "POST")
+    assert issue.target is not None
+    assert issue.target.endswith("/oauth2/v2.0/token")
 
 
 def test_the_record_holds_the_fingerprint_and_never_the_token(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.audit.record import TARGET_MAX
-from app.audit.target import OPTIONS, SEGMENTS, UNKNOWN, recorded_target
+from app.audit.target import OPTIONS, SEGMENTS, UNKNOWN, recorded_address, recorded_target
 
 ROW = "1f3b0000-0000-4000-8000-00000000000a"
 KNOWN = {"accounts", "contacts", "name", "accountnumber", "contact_customer_accounts", "WhoAmI"}
@@ -116,3 +116,18 @@ VOCABULARY = re.compile(
 def test_whatever_comes_only_known_words_are_kept(target: str, *, encoded: bool) -> None:
     kept = recorded_target(quote(target) if encoded else target, KNOWN.__contains__)
     assert VOCABULARY.sub("", kept) == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("/environments/contoso/token", "/environments/contoso/token"),
+        ("/environments/hunter2/token", "/environments/<unknown>/token"),
+        ("/oauth2/v2.0/token", "/oauth2/v2.0/token"),
+        (f"/{ROW}/oauth2/v2.0/token", f"/{ROW}/oauth2/v2.0/token"),
+        ("/msi/token?resource=hunter2", "/msi/token?resource=…"),
+        ("/audit/records?table=hunter2&hunter2=1", "/audit/records?table=…&<unknown>=…"),
+    ],
+)
+def test_an_address_is_kept_without_what_was_made_up(target: str, kept: str) -> None:
+    assert recorded_address(target, {"contoso"}.__contains__) == kept
