@@ -27,7 +27,7 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,5}(?:\.[0-9]{1,3})?")
 _SAFE_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 _CLIENT_ID: Final = b"x-ms-client-request-id"
-_MEANT: Final = frozenset({b"broker-timeout", b"broker-retry", b"traceparent"})
+_MEANT: Final = frozenset({b"broker-timeout", b"broker-retry", b"traceparent", _CLIENT_ID})
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -49,8 +49,9 @@ class Wishes(msgspec.Struct, frozen=True):
 def read_wishes(headers: Headers, request_id: str) -> Wishes:
     """Names of headers in lower case. Raises `Unreadable`.
 
-    Dataverse keeps the broker's id of the request and none that a caller chose, so that every
-    line of its log leads to a record: a caller could give the same one twice, or another's.
+    Dataverse keeps the caller's id of the request where it sends one, and the broker's where it
+    does not. A caller's may stand twice, so what leads from one log to the other for certain is
+    Dataverse's own id, which is on the record.
     """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -87,7 +88,9 @@ def _retries(value: bytes | None) -> bool:
 
 
 def _tracing(found: dict[bytes, bytes], request_id: str) -> Headers:
-    client_id = request_id.encode("ascii")
+    client_id = found.get(_CLIENT_ID, b"")
+    if _SAFE_ID.fullmatch(client_id) is None:
+        client_id = request_id.encode("ascii")
     parent = found.get(b"traceparent")
     if parent is None or _SAFE_ID.fullmatch(parent) is None:
         return ((_CLIENT_ID, client_id),)

@@ -36,10 +36,16 @@ OWN_ID = "5f0c1f8e-0000-4000-8000-000000000001"
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"x-ms-client-request-id": OWN_ID}], ids=["without one", "with one of its own"]
+    ("headers", "own"),
+    [
+        ({}, None),
+        ({"x-ms-client-request-id": OWN_ID}, OWN_ID),
+        ({"x-ms-client-request-id": "two words"}, None),
+    ],
+    ids=["without one", "with one of its own", "with one that is none"],
 )
-def test_dataverse_is_told_the_id_that_is_on_record(
-    staged: Staged, headers: dict[str, str]
+def test_dataverse_is_told_the_callers_id_or_else_the_one_on_record(
+    staged: Staged, headers: dict[str, str], own: str | None
 ) -> None:
     staged.prod.answer = lambda _: says(204, b"", {"x-ms-service-request-id": "service-1"})
     answer = staged.broker.ask(
@@ -49,7 +55,7 @@ def test_dataverse_is_told_the_id_that_is_on_record(
     [arrived] = staged.prod.arrived
     [record] = [r for r in staged.broker.records_of(answer.header("broker-request-id"))
                 if r.phase == "outcome"]  # fmt: skip
-    assert arrived.all("x-ms-client-request-id") == [record.request_id]
+    assert arrived.all("x-ms-client-request-id") == [own or record.request_id]
     assert record.upstream_request_id == "service-1"
 
 
