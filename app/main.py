@@ -27,8 +27,6 @@ from app.config.current import Current
 from app.config.loading import load
 from app.config.references import vault_references
 from app.config.watching import Watcher
-from app.dataverse.client import UpstreamClient, tls_context
-from app.dataverse.proxies import proxy_for
 from app.errors import BrokerError, Misconfigured
 from app.identity.authenticator import Authenticator
 from app.identity.broker_tokens import ALGORITHM, BrokerTokens
@@ -40,6 +38,7 @@ from app.limits.scheduler import Scheduler
 from app.limits.strangers import Strangers
 from app.path.asking import AskedEnvironment
 from app.path.carrying import Carrier
+from app.path.connecting import connect
 from app.path.giving import Giver
 from app.path.judging import Judge
 from app.path.keyring import Keyring, new_key, read_keyring
@@ -184,7 +183,7 @@ async def _open(settings: Settings) -> Running:
         fingerprint_key=keyring.fingerprints(),
     )
     world = World(
-        connect=_connect,
+        connect=connect,
         metadata=lambda name, config, client: AskedEnvironment(
             name, config, client, tokens, lambda: world.standing.configuration
         ),
@@ -370,25 +369,6 @@ def _keep(path: Path, pem: bytes) -> None:
             draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _connect(config: model.Environment) -> UpstreamClient:
-    """Raises `Misconfigured` for a CA file that cannot be used."""
-    url = config.url
-    secure = url.startswith("https:")
-    host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
-    try:
-        tls = tls_context(config.ca_file) if secure else None
-    except OSError as error:  # ssl.SSLError is one
-        raise Misconfigured(
-            "ca-file-invalid",
-            f"{config.ca_file}: holds no PEM certificates: {error.strerror or error}",
-        ) from error
-    return UpstreamClient(
-        url,
-        tls=tls,
-        proxy=proxy_for(host, int(port or 443), os.environ) if secure else None,
-    )
 
 
 @dataclass(slots=True)

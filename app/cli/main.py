@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from app.cli.audit import AsJson, Export, Since, Store, Until, audit, query_of
+from app.cli.doctor import doctor
 from app.cli.outcome import answering, end, say_json
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ policy = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
 app.add_typer(audit, name="audit")
+app.command()(doctor)
 
 Schemas = Annotated[
     list[str] | None,

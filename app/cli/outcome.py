@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     """An option that there is not, a file that is not there. Click's own."""
     FAILED = 3
     """It could not do its work: the settings, the configuration, the store, the network."""
+    WARNED = 4
+    """The command did its work, and nothing fails, but somebody should see to something."""
     INTERRUPTED = 130
 
 
