@@ -211,7 +211,11 @@ class Broker:
         """In which environment, as which application, under which grant?"""
         standing, place = self._place(caller, incoming.environment, exchange)
         must_serve(place, incoming.version)
-        grant = chosen(grants_of(standing, caller, place), incoming.head.headers)
+        grants = grants_of(standing, caller, place)
+        grant = chosen(grants, incoming.head.headers)
+        if len(grants) > 1 and application_header(incoming.head.headers) is None:
+            # A continuation stays with the grant that began it.
+            grant = self.judge.sealing(grants, incoming.target) or grant
         return (
             place,
             grant,

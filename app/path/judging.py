@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from app.audit.record import Part, TableAccess, table_accesses
 from app.audit.target import recorded_target
 from app.dataverse.link_bases import LinkBases
-from app.errors import NotGranted
+from app.errors import NotGranted, Unreadable
 from app.limits.scheduler import Share
 from app.odata.demands import Unknown
+from app.odata.options import SEAL
 from app.odata.read import Bounds, RequestReader
 from app.odata.seals import Sealer, SealKey
+from app.odata.target import read_target
 from app.odata.write import Outgoing, Sending, write, write_reading_target
 from app.path.errand import Prepared, prepared
 from app.path.memory import Memory
@@ -141,6 +143,17 @@ class Judge:
 
     def sealer(self, grant: Grant) -> Sealer:
         return Sealer(self._seal_keys, grant.caller, grant.environment, grant.applications)
+
+    def sealing(self, grants: tuple[Grant, ...], target: bytes) -> Grant | None:
+        """The grant under which a continuation was handed out; None where `target` is none."""
+        try:
+            read = read_target(target)
+        except Unreadable:
+            return None
+        seal = next((value for name, value in read.options if name == SEAL), None)
+        if seal is None:
+            return None
+        return next((g for g in grants if self.sealer(g).check(seal, read) is not None), None)
 
     def remembered(self, key: object) -> Judged | None:
         """What was decided about the same request. Only those without a body are remembered.

@@ -10,13 +10,17 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import pytest
 
 from tests.path.reaching import Reachable, until
+from tests.path.staging import staging
 from tests.path.stand_ins import JSON, ROW_ID, Arrived, says
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.sandbox.run import Sandbox
     from tests.path.raw_http import RawAnswer
     from tests.path.running import RunningBroker
-    from tests.path.staging import Staged
+    from tests.path.staging import Configuration, Staged
+    from tests.path.stand_ins import StandInHost
 
 ROOT = "/environments/prod/api/data/v9.2"
 COOKIE = quote('<cookie pagenumber="2" pagingcookie="%3ccookie%20page%3d%221%22%3e" />')
@@ -156,6 +160,26 @@ def test_another_callers_continuation_is_refused(staged: Staged) -> None:
     assert staged.broker.ask("GET", elsewhere, caller="case-desk").status == 400
     assert staged.prod.arrived == staged.environments["dev"].arrived == []
     assert follow(staged.broker, link, "reporting").status == 200
+
+
+def test_a_continuation_stays_with_the_grant_that_began_it(
+    host: StandInHost, tmp_path: Path
+) -> None:
+    def granted_twice(configuration: Configuration) -> None:
+        grants = configuration["callers"]["reporting"]["grants"]
+        second = {**copy.deepcopy(grants[0]), "application": "crm-app-dev"}
+        second["tables"] = {"accounts": {"operations": ["read"], "columns": ["accountid", "name"]}}
+        grants.append(second)
+
+    with staging(host, tmp_path, change=granted_twice) as staged:
+        as_second = {"Broker-Application": "crm-app-dev"}
+        for headers in ({}, as_second):
+            link = next_link(staged, "accounts?$select=name", headers=headers)
+            began = staged.prod.arrived[-1].header("authorization")
+            assert follow(staged.broker, link, "reporting").status == 200
+            assert staged.prod.arrived[-1].header("authorization") == began
+        other = follow(staged.broker, link, "reporting", headers={"Broker-Application": "crm-app"})
+        assert other.status == 400
 
 
 def test_a_caller_cannot_seal_by_having_dataverse_echo_a_link(staged: Staged) -> None:
