@@ -4,6 +4,7 @@
 #   make demo         the sandbox, the broker and a working day; KEEP=1 leaves them running
 #   make test         all tests; those that need a tool that is not here are skipped, aloud
 #   make check        what CI runs: format, lint, types, layers, tests
+#   make bench        the broker beside nginx, Envoy and what one would build in an afternoon
 #   make format       write what `make check` wants to see
 #   make lock         resolve the requirements anew; UPGRADE=1 takes newer releases
 #   make clean        remove what these commands made
@@ -80,6 +81,11 @@ check: lint
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# nginx and wrk are Debian's; what is not here is left out, aloud.
+.PHONY: bench
+bench: $(DEV_STAMP)
+	$(BIN)/python benchmarks/proxy.py $(BENCH_ARGS)
 
 # One resolution for all: dev holds everything, the others are constrained by it. Universal,
 # so that the same files serve a developer's Mac. No index and no path of this machine is

@@ -48,6 +48,7 @@ from app.path.sending import Sender
 from app.path.shelf import SchemaFolder
 from app.path.world import World
 from app.telemetry.metrics import Metrics
+from app.telemetry.shares import ShareState
 from app.telemetry.traces import parse_traceparent
 from app.tokens.entra import MsalEntra
 from app.tokens.key_vault import KeyVaults
@@ -203,12 +204,14 @@ async def _open(settings: Settings) -> Running:
     reading.known = vault_references(configuration)
     judge = Judge(keyring.seals)
     shares = Scheduler(members=lambda: settings.workers)
+    sender = Sender(tokens, shares, metrics)
+    metrics.watch_shares(lambda: _share_states(shares, sender))
     limits = Limiter(LocalCounts(workers=settings.workers), _shared_counts(settings))
     broker = Broker(
         world=world,
         identity=authenticator,
         judge=judge,
-        carrier=Carrier(Sender(tokens, shares, metrics)),
+        carrier=Carrier(sender),
         giver=Giver(tokens, broker_tokens, partial(fingerprint_of, key=keyring.fingerprints())),
         limits=limits,
         strangers=Strangers(),
@@ -301,6 +304,25 @@ def _sinks(settings: Settings) -> list[Sink]:
         webhook_url=None if url is None else url.get_secret_value(),
         environment=os.environ,
     )
+
+
+def _share_states(shares: Scheduler, sender: Sender) -> list[ShareState]:
+    states: list[ShareState] = []
+    for lane in shares.states():
+        left = sender.limits_left(lane.application, lane.environment)
+        states.append(
+            ShareState(
+                lane.application,
+                lane.environment,
+                lane.running,
+                lane.waiting,
+                lane.concurrency_limit,
+                lane.paused_s,
+                left.requests,
+                left.execution_time_s,
+            )
+        )
+    return states
 
 
 def _shared_counts(settings: Settings) -> SharedCounts | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from app.limits.scheduler_flows import Flow, Priority
 
-__all__ = ["Exceeded", "Overloaded", "Protection", "Scheduler", "Share", "Turn"]
+__all__ = ["Exceeded", "LaneState", "Overloaded", "Protection", "Scheduler", "Share", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,18 @@ class Share:
     @property
     def counts(self) -> float:
         return self.weight * PRIORITIES[self.priority]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """How one application fares in one environment."""
+
+    application: str
+    environment: str
+    running: int
+    waiting: int
+    concurrency_limit: float
+    paused_s: float
 
 
 class Turn:
@@ -148,6 +160,21 @@ class Scheduler:
         """How long Dataverse wants to hear nothing from this application."""
         lane = self._lanes.get((application, environment))
         return 0.0 if lane is None else lane.paused_s(self._now())
+
+    def states(self) -> list[LaneState]:
+        """For metrics: every lane that was used."""
+        now = self._now()
+        return [
+            LaneState(
+                application,
+                environment,
+                running=lane.running,
+                waiting=lane.waiting,
+                concurrency_limit=lane.concurrency.limit,
+                paused_s=lane.paused_s(now),
+            )
+            for (application, environment), lane in self._lanes.items()
+        ]
 
     def _wake(self, lane: Lane) -> None:
         """Look again when time alone lets somebody go."""

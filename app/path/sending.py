@@ -23,7 +23,7 @@ from app.dataverse.retries import (
     after_answer,
     after_failure,
 )
-from app.dataverse.throttling import retry_after_of, throttling_of
+from app.dataverse.throttling import limits_left, retry_after_of, throttling_of
 from app.errors import UpstreamFailed
 from app.limits.scheduler_budget import Exceeded
 from app.path.kept_answer import keep
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import timedelta
 
-    from app.dataverse.message import UpstreamAnswer
+    from app.dataverse.message import Headers, UpstreamAnswer
+    from app.dataverse.throttling import LimitsLeft
     from app.limits.scheduler import Share
     from app.path.errand import Errand, Prepared
     from app.path.exchange import Observer
@@ -117,6 +118,11 @@ class Sender:
         self._tokens = tokens
         self._shares = shares
         self._observer = observer
+        self._newest: dict[tuple[str, str], Headers] = {}
+
+    def limits_left(self, application: str, environment: str) -> LimitsLeft:
+        """What Dataverse said last of its limits. To be shown, and not to be acted upon."""
+        return limits_left(self._newest.get((application, environment), ()))
 
     def choose(self, applications: Sequence[str], environment: str) -> str:
         """The member of a pool that takes the next request."""
@@ -211,6 +217,7 @@ class Sender:
             took_s = time.perf_counter() - began
             exchange.upstream_ms = round(took_s * 1000, 3)
             self._observer.upstream(status, took_s)
+        self._newest[errand.application, errand.place.name] = answer.headers
         exchange.upstream_status = status
         exchange.attempts = course.attempts
         return answer

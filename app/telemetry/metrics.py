@@ -17,6 +17,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.telemetry.shares import Shares
 from app.telemetry.tallies import Durations, Tally
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from prometheus_client.metrics_core import Metric
+
+    from app.telemetry.shares import ShareState
 
 Action = Literal["proxy", "token", "admin"]
 Decision = Literal["allowed", "refused", "error"]
@@ -189,6 +192,9 @@ class Metrics:
 
     def watch_credentials(self, credentials: Callable[[], Iterable[CredentialExpiry]]) -> None:
         self.registry.register(_Credentials(credentials))
+
+    def watch_shares(self, states: Callable[[], Iterable[ShareState]]) -> None:
+        self.registry.register(Shares(states))
 
     def watch_identities(self, identities: Callable[[], Iterable[IdentityUse]]) -> None:
         self.registry.register(_Identities(identities))

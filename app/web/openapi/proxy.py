@@ -106,6 +106,21 @@ _APPLICATION: Final[dict[str, Any]] = {
     "schema": {"type": "string"},
     "example": "erp-invoices",
 }
+_TIMEOUT: Final[dict[str, Any]] = {
+    "name": "Broker-Timeout",
+    "in": "header",
+    "description": "seconds until an answer must have begun, waiting for a turn and other tries "
+    "included; without it the broker waits for 100 seconds at most, and Dataverse may take its "
+    "own two minutes",
+    "schema": {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,3})?$"},
+    "example": "20",
+}
+_RETRY: Final[dict[str, Any]] = {
+    "name": "Broker-Retry",
+    "in": "header",
+    "description": "`none`: one try, whatever comes of it",
+    "schema": {"type": "string", "enum": ["none"]},
+}
 _OPTIONS: Final[dict[str, Any]] = {
     "name": "options",
     "in": "query",
@@ -119,6 +134,16 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 _ANSWER_HEADERS: Final[dict[str, Any]] = {
     **BROKER_HEADERS,
+    "Broker-Attempts": {
+        "description": "how often the request was sent to Dataverse",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 1,
+    },
+    "Broker-Waited-Ms": {
+        "description": "how long it waited for its turn and between attempts",
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 0,
+    },
     "Broker-Dropped-Headers": {
         "description": "request headers that would have meant something to Dataverse, and were "
         "not passed on",
@@ -147,7 +172,7 @@ def _item(which: str, parameters: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         "delete": "Delete a row, a column's value or a link",
     }
     return {
-        "parameters": [*parameters, _APPLICATION, _OPTIONS],
+        "parameters": [*parameters, _APPLICATION, _TIMEOUT, _RETRY, _OPTIONS],
         **{
             method: _operation(method, which, summary + place)
             for method, summary in summaries.items()

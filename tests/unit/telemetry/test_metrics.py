@@ -11,6 +11,7 @@ from app.telemetry.metrics import (
     IdentityUse,
     Metrics,
 )
+from app.telemetry.shares import ShareState
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime.now(UTC)
@@ -23,6 +24,7 @@ def metrics() -> Metrics:
     made.watch_configuration(lambda: ConfigurationState(NOW, degraded=True))
     expiry = CredentialExpiry("erp", "certificate", "AB12", NOW + timedelta(days=10))
     made.watch_credentials(lambda: [expiry])
+    made.watch_shares(lambda: [ShareState("erp", "contoso", 3, 2, 46.8, 1.5, 5999.0, 1199.5)])
     made.watch_identities(
         lambda: [IdentityUse("loader", "key 1", NOW, NOW), IdentityUse("job", "jwt", None, None)]
     )
@@ -81,6 +83,17 @@ def test_the_state_of_others_is_read_at_the_scrape() -> None:
     never = {"caller": "job", "identity": "jwt"}
     assert value(made, "broker_identity_last_used_timestamp_seconds", **never) == 0
     assert value(made, "broker_identity_expires_in_seconds", **never) is None
+
+
+def test_shares_of_dataverses_limits_are_told() -> None:
+    made = metrics()
+    lane = {"application": "erp", "environment": "contoso"}
+    assert value(made, "broker_share_running", **lane) == 3
+    assert value(made, "broker_share_waiting", **lane) == 2
+    assert value(made, "broker_share_concurrency_limit", **lane) == 46.8
+    assert value(made, "broker_share_paused_seconds", **lane) == 1.5
+    assert value(made, "broker_dataverse_requests_left", **lane) == 5999
+    assert value(made, "broker_dataverse_execution_left_seconds", **lane) == 1199.5
 
 
 def test_no_configuration_yet_is_told() -> None:
