@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from app.config.model import Environment, Operation
 from app.config.model import Grant as GrantRule
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from app.odata.write import Outgoing
     from app.policy.grants import Grant
+    from app.sandbox.dataverse.schema import Table
     from app.schema.model import Schema
 
 ENVIRONMENT = "https://contoso.crm4.dynamics.com"
@@ -43,6 +46,8 @@ BASES = Bases(f"{PUBLIC}/environments/prod", PUBLIC, ENVIRONMENT, "v9.2")
 KEYS = (SealKey("k1", b"s" * 32),)
 APPLICATION_ID = "5c2e9d10-0000-4000-8000-000000000001"
 ADMINISTRATOR_OBJECT = "0b5d8f3e-2c41-4a1e-9b5c-6a7e1f0d2c31"
+
+_VALUE_OF_A_LINK = re.compile(r'valueof="\w+\.')
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
@@ -105,6 +110,11 @@ class Dataverse:
             raise AssertionError("the emulated Dataverse waits")
         content = b"".join(m.get("body", b"") for m in sent[1:])
         return Answered(sent[0]["status"], tuple(sent[0]["headers"]), content)
+
+    def ids(self, table: Table) -> list[str]:
+        """Of all rows that are there."""
+        found = self.app.store.all(f"SELECT {table.pk} FROM {table.logical}")  # noqa: S608
+        return [row_id for (row_id,) in found]
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
@@ -211,13 +221,19 @@ def judge_once(judge: Judge, grant: Grant, asking: Asking) -> Judged:
     return judged
 
 
-def ask(asking: Asking, grant: Grant, *, judge: Judge | None = None) -> Outcome:
+def ask(
+    asking: Asking,
+    grant: Grant,
+    *,
+    judge: Judge | None = None,
+    world: Dataverse | None = None,
+) -> Outcome:
     """Read, judge, look up, write, and let the sandbox do it; then undo it."""
     try:
         judged = judge_once(judge or Judge(lambda: KEYS), grant, asking)
     except BrokerError as error:
         return Outcome(error.code, error.detail, error=error)
-    sandbox = dataverse()
+    sandbox = world or dataverse()
     journal = sandbox.app.journal
     journal.clear()
     outcome = Outcome("allowed", judged=judged, outgoing=judged.outgoing)
@@ -265,7 +281,7 @@ _IMPLIED = frozenset({"Append", UNASKED})
 
 def beyond(outcome: Outcome, grant: Grant) -> list[Touch]:
     """What was touched and is not granted."""
-    if not grant.enforce or any(_is_opaque(t) for t in outcome.touched):
+    if not grant.enforce or calls(outcome) or _compares_across_links(outcome):
         return []
     ordered = outcome.outgoing is not None and (
         "orderby=" in outcome.outgoing.target or b"orderby=" in (outcome.outgoing.body or b"")
@@ -279,9 +295,18 @@ def beyond(outcome: Outcome, grant: Grant) -> list[Touch]:
     ]
 
 
-def _is_opaque(touch: Touch) -> bool:
-    """A function or action that was granted by name: what it reaches nobody sees."""
-    return touch.operation == CALL and touch.table not in BULK | {"RetrieveTotalRecordCount"}
+def _compares_across_links(outcome: Outcome) -> bool:
+    """The emulator takes `valueof="alias.column"` for a column of the condition's own table."""
+    sent = outcome.outgoing
+    if sent is None:
+        return False
+    return _VALUE_OF_A_LINK.search(unquote(sent.target + str(sent.body))) is not None
+
+
+def calls(outcome: Outcome) -> bool:
+    """Whether a function or action granted by name was called: what it reaches nobody sees."""
+    read = BULK | {"RetrieveTotalRecordCount"}
+    return any(t.operation == CALL and t.table not in read for t in outcome.touched)
 
 
 def _names_a_lookup(touch: Touch) -> bool:
