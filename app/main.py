@@ -33,6 +33,7 @@ from app.identity.broker_tokens import ALGORITHM, BrokerTokens
 from app.identity.proxies import client_address
 from app.limits.limiter import Limiter
 from app.limits.local import LocalCounts
+from app.limits.members import Members
 from app.limits.redis import RedisCounts
 from app.limits.scheduler import Scheduler
 from app.limits.strangers import Strangers
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
     from app.audit.forwarder import Sink
     from app.config import model
     from app.config.loaded import Loaded
-    from app.limits.counting import SharedCounts
     from app.path.standing import Place
     from app.settings import Settings
     from app.web.asgi import App, Receive, Scope, Send
@@ -108,6 +108,7 @@ class Running:
     broker_tokens: BrokerTokens
     limits: Limiter
     shares: Scheduler
+    members: Members
     dispatcher: App | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -155,6 +156,7 @@ class BrokerApp:
         await asyncio.gather(*running.tasks, return_exceptions=True)
         await running.world.aclose()
         await running.tokens.aclose()
+        await running.members.aclose()
         await running.limits.aclose()
         await running.audit.aclose()
 
@@ -203,10 +205,12 @@ async def _open(settings: Settings) -> Running:
     current = Current(loaded, datetime.now(UTC))
     reading.known = vault_references(configuration)
     judge = Judge(keyring.seals)
-    shares = Scheduler(members=lambda: settings.workers)
+    shared = _shared_counts(settings)
+    members = Members(shared, alone=settings.workers)
+    shares = Scheduler(members=members)
     sender = Sender(tokens, shares, metrics)
     metrics.watch_shares(lambda: _share_states(shares, sender))
-    limits = Limiter(LocalCounts(workers=settings.workers), _shared_counts(settings))
+    limits = Limiter(LocalCounts(workers=settings.workers), shared)
     broker = Broker(
         world=world,
         identity=authenticator,
@@ -237,11 +241,13 @@ async def _open(settings: Settings) -> Running:
         broker_tokens=broker_tokens,
         limits=limits,
         shares=shares,
+        members=members,
     )
     running.dispatcher = _addresses(running)
     tokens.start()
     running.tasks.append(asyncio.get_running_loop().create_task(watcher.run(loaded)))
     running.tasks.append(asyncio.get_running_loop().create_task(limits.keep()))
+    running.tasks.append(asyncio.get_running_loop().create_task(members.keep(shares.divide)))
     log.info(
         "broker.started",
         version=program_version(),
@@ -325,7 +331,7 @@ def _share_states(shares: Scheduler, sender: Sender) -> list[ShareState]:
     return states
 
 
-def _shared_counts(settings: Settings) -> SharedCounts | None:
+def _shared_counts(settings: Settings) -> RedisCounts | None:
     url = settings.redis_url
     return None if url is None else RedisCounts(url.get_secret_value())
 

@@ -100,6 +100,7 @@ def without(app: BrokerApp, stages: frozenset[str]) -> None:
     assert app.running is not None
     broker = app.running.broker
     app.running.shares._protection = protection_of(stages)  # noqa: SLF001
+    app.running.shares._lanes.clear()  # noqa: SLF001
     if "shares" in stages:
         broker.carrier._sender._shares = NoShares()  # noqa: SLF001
     recording = broker.recording

@@ -45,6 +45,12 @@ redis.call('EXPIRE', KEYS[1], tonumber(ARGV[2]) * 2)
 """
 
 
+_COUNT: Final = """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(redis.call('TIME')[1]))
+return redis.call('ZCARD', KEYS[1])
+"""
+
+
 class RedisCounts:
     """Every failure is `CountsLost`. Run `keep` while slots are held; `aclose` it at the end."""
 
@@ -90,6 +96,7 @@ class RedisCounts:
         self._per_minute = RateLimitItemPerMinute
         self._take = self._redis.register_script(_TAKE)
         self._renew = self._redis.register_script(_RENEW)
+        self._count = self._redis.register_script(_COUNT)
         self._held: dict[str, str] = {}
         """Keys of the sorted sets by the slots held in them."""
 
@@ -109,6 +116,11 @@ class RedisCounts:
             return None
         self._held[member] = name
         return RedisSlot(self, member)
+
+    async def holders(self, key: str) -> int:
+        """How many slots of this key are held, by whomever."""
+        async with self._answered():
+            return int(await self._count(keys=[f"{PREFIX}:under-way:{key}"]))
 
     async def give_back(self, member: str) -> None:
         name = self._held.pop(member)

@@ -80,6 +80,7 @@ class Scheduler:
         """`members` are the brokers that use the same applications; each takes its part."""
         self._protection = protection or Protection()
         self._members = members
+        self._divided_among = max(1, members())
         self._now = now
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._timers: dict[Lane, asyncio.TimerHandle] = {}
@@ -88,9 +89,19 @@ class Scheduler:
         key = (application, environment)
         lane = self._lanes.get(key)
         if lane is None:
-            share = self._protection.divided(max(1, self._members()))
+            share = self._protection.divided(self._divided_among)
             lane = self._lanes[key] = Lane(share, self._now())
         return lane
+
+    def divide(self) -> None:
+        """There are more or fewer brokers now: each takes another part, of what was learned too."""
+        among = max(1, self._members())
+        before, self._divided_among = self._divided_among, among
+        share = self._protection.divided(among)
+        for lane in self._lanes.values():
+            lane.divide(share, before / among)
+            if lane.waiting:
+                self._ring(lane)
 
     def choose(self, applications: Sequence[str], environment: str) -> str:
         """The one of a pool that is least loaded and not told to wait."""

@@ -127,6 +127,12 @@ class Budget:
         self._updated_at = self._grown_at = now
         self._told = True
 
+    def divide(self, assumed: Protection, factor: float) -> None:
+        self._assumed = assumed
+        self.requests *= factor
+        self.execution_s *= factor
+        self.level *= factor
+
     def _grow(self, now: float) -> None:
         every_s = self._assumed.window_s if self._told else GROW_EVERY_S
         if now - self._grown_at < every_s:
@@ -168,6 +174,10 @@ class Concurrency:
         if self._since_rise >= self.limit:
             self._since_rise = 0
             self.limit = min(self.limit + 1.0, self._assumed * LIMITS_MOST)
+
+    def divide(self, assumed: Protection, factor: float) -> None:
+        self._assumed = assumed.concurrency
+        self.limit = max(1.0, self.limit * factor)
 
     def exceeded(self, running: int, now: float) -> None:
         """All that were refused together are one word: cut once for them."""

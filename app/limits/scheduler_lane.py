@@ -206,6 +206,11 @@ class Lane:
         self.running += 1
         self._flows.start(flow, 1.0)
 
+    def divide(self, assumed: Protection, factor: float) -> None:
+        """Take another part of the whole, `factor` times the one before."""
+        self.budget.divide(assumed, factor)
+        self.concurrency.divide(assumed, factor)
+
     # --------------------------------------------------------------- a pool's choice
 
     def load(self, now: float) -> tuple[bool, float]:
