@@ -70,9 +70,9 @@ class Carrier:
             errand.exchange.upstream_request_id = service_id.decode("latin-1")
         try:
             return _carried(errand, got, sent, dropped)
-        except UpstreamFailed:
-            await answer.aclose()
+        except BaseException:
             got.turn.leave()
+            await answer.aclose()
             raise
 
     # ------------------------------------------------------------ look-ups

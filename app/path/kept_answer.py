@@ -59,8 +59,12 @@ class KeptAnswer:
 async def keep(answer: UpstreamAnswer) -> KeptAnswer:
     """Read up to `KEPT_BYTES`. Raises `ExchangeFailed` where the body breaks off before."""
     start = b""
-    async for piece in answer.chunks():
-        start += piece
-        if len(start) > KEPT_BYTES:
-            return KeptAnswer(answer, start, whole=False)
+    try:
+        async for piece in answer.chunks():
+            start += piece
+            if len(start) > KEPT_BYTES:
+                return KeptAnswer(answer, start, whole=False)
+    except BaseException:
+        await answer.aclose()
+        raise
     return KeptAnswer(answer, start, whole=True)

@@ -240,6 +240,33 @@ def test_a_creation_never_goes_twice(
     assert len(prod.arrived) == times
 
 
+@pytest.mark.parametrize(
+    ("trouble", "status"),
+    [
+        pytest.param(throttled(), 429, id="is told to come later"),
+        pytest.param(breaks, 502, id="breaks off"),
+    ],
+)
+def test_a_file_is_never_sent_twice(
+    staged: Staged, prod: StandIn, trouble: bytes | Answering, status: int
+) -> None:
+    prod.answer = in_turn(trouble, ordinary)
+
+    answer = staged.broker.ask(
+        "PATCH",
+        f"{ROOT}/accounts({ROW_ID})/new_contractfile",
+        caller="file-writer",
+        headers={
+            "Content-Type": "application/octet-stream",
+            "If-Match": 'W/"1"',
+            "x-ms-file-name": "contract.pdf",
+        },
+        body=b"%PDF" * 1000,
+    )
+
+    assert (answer.status, len(prod.arrived)) == (status, 1)
+
+
 # ------------------------------------------------------------------- not once was it sent
 
 
