@@ -161,7 +161,11 @@ class Findings(msgspec.Struct):
         self._rows[row] = None
 
     def accesses(self) -> tuple[Access, ...]:
-        found = [Access(t, o, frozenset(c)) for (t, o), c in self._columns.items()]
+        found = [
+            Access(*use, frozenset(columns))
+            for use, columns in self._columns.items()
+            if columns or use not in self._all
+        ]
         found.extend(Access(t, o, _every()) for (t, o) in self._all)
         return tuple(found)
 
