@@ -145,6 +145,8 @@ class Writer:
             row.written.add(known.column)
         elif row.key is not None and not _same_id(row.key, value, table):
             raise Unreadable("bad-body", f"{name} is not the id of the row addressed")
+        elif row.key is None and not row.made and value is not None:
+            raise Unreadable("bad-body", f"{name} cannot be given to a row that a part names")
         return value
 
     def _unknown(self, name: str, value: Json, row: _Open) -> Json:

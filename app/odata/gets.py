@@ -154,6 +154,9 @@ class GetReader:
             only(query, frozenset(), "is not read on a single reference")
             if place.navigation is None:
                 self._found.read(scope.sets)
+            elif place.navigation.collection:
+                # A reader that overlooks the key would list them all.
+                self._found.unfilterable(scope.sets, "references")
             return None
         else:
             # Whether a list of references heeds $filter, nothing says.

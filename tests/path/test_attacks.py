@@ -296,6 +296,13 @@ ROWS = [
         "not-granted",
     ),
     Try(
+        "a reference in a collection by its key, some hidden",
+        {"accounts": READ, "contacts": {"operations": ["read"], "row_filter": "statecode eq 0"}},
+        "GET",
+        f"accounts({ACCOUNT})/contact_customer_accounts({CONTACT})/$ref",
+        "not-granted",
+    ),
+    Try(
         "references in a collection",
         {"accounts": READ, "contacts": READ},
         "GET",
@@ -397,3 +404,23 @@ def test_the_broker_does_not_get_further_than_the_grant(attempt: Try) -> None:
     assert not beyond(outcome, grant), shown(outcome)
     if not outcome.allowed:
         assert outcome.arrivals == 0
+
+
+def _change_set(*parts: tuple[str, Any]) -> Asking:
+    lines = ["--b", "Content-Type: multipart/mixed; boundary=c", ""]
+    for number, (line, body) in enumerate(parts, 1):
+        lines += ["--c", "Content-Type: application/http", f"Content-ID: {number}", ""]
+        lines += [f"{line} HTTP/1.1", "Content-Type: application/json", "", json.dumps(body)]
+    content = "\r\n".join([*lines, "--c--", "--b--", ""]).encode()
+    return Asking("POST", "$batch", (("Content-Type", "multipart/mixed; boundary=b"),), content)
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [({"name": "x"}, "allowed"), ({"name": "x", "accountid": NOBODY}, "bad-body")],
+    ids=["none", "another"],
+)
+def test_a_row_that_a_part_names_takes_no_other_id(body: Any, verdict: str) -> None:
+    grant = grant_of({"tables": {"accounts": OPEN_ACCOUNTS}})
+    asking = _change_set(("POST accounts", {"name": "new"}), ("PATCH $1", body))
+    assert ask(asking, grant).verdict == verdict
