@@ -172,6 +172,7 @@ class Broker:
                 if caller is None:
                     caller = await self.identity.recognise(credential)
         except Unrecognised as stranger:
+            exchange.target = self._address(head)
             self.strangers.failed(exchange.client_address)
             log.info(
                 "caller.unrecognised",

@@ -150,7 +150,7 @@ class RequestReader:
         if application is None:
             raise Unreadable(
                 "unsealed-continuation",
-                "unsealed-continuation: a continuation is followed as the broker handed it out;"
+                "a continuation is followed as the broker handed it out;"
                 " begin again with the first page",
             )
         return application

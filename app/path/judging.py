@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from app.audit.record import Part, TableAccess, table_accesses
@@ -10,6 +10,7 @@ from app.audit.target import recorded_target
 from app.dataverse.link_bases import LinkBases
 from app.errors import NotGranted, Unreadable
 from app.limits.scheduler import Share
+from app.odata.access import ALL
 from app.odata.demands import Unknown
 from app.odata.options import SEAL
 from app.odata.read import Bounds, RequestReader
@@ -200,8 +201,8 @@ class Judge:
             bases=bases,
             allow=decision,
             outgoing=outgoing,
-            accesses=table_accesses((*sent.accesses, *sent.if_updated, *sent.if_created)),
-            parts=recorded_parts(sent, place, set()),
+            accesses=recorded_accesses(sent, grant),
+            parts=recorded_parts(sent, place, set(), grant),
             writes=sent.writes,
             prepared=prepared(outgoing),
             links=LinkBases(environment=bases.environment, broker=bases.public),
@@ -260,7 +261,21 @@ def _has_unknown(reading: Reading) -> bool:
     return any(isinstance(d, Unknown) for r in readings for d in r.demands)
 
 
-def recorded_parts(reading: Reading, place: Place, refused: set[int | None]) -> tuple[Part, ...]:
+def recorded_accesses(sent: Reading, grant: Grant) -> tuple[TableAccess, ...]:
+    """What is done in the end: whole rows of a restricted table were narrowed to its columns."""
+    return table_accesses(
+        replace(access, columns=rights.readable)
+        if grant.enforce
+        and access.columns is ALL
+        and (rights := grant.rights(access.table)) is not None
+        else access
+        for access in (*sent.accesses, *sent.if_updated, *sent.if_created)
+    )
+
+
+def recorded_parts(
+    reading: Reading, place: Place, refused: set[int | None], grant: Grant | None = None
+) -> tuple[Part, ...]:
     batch = reading.batch
     if batch is None:
         return ()
@@ -268,11 +283,15 @@ def recorded_parts(reading: Reading, place: Place, refused: set[int | None]) -> 
         Part(
             method=part.reading.method,
             target=recorded_target(write_reading_target(part.reading), place.knows),
-            accesses=table_accesses(
-                (
-                    *part.reading.accesses,
-                    *part.reading.if_updated,
-                    *part.reading.if_created,
+            accesses=(
+                recorded_accesses(part.reading, grant)
+                if grant is not None
+                else table_accesses(
+                    (
+                        *part.reading.accesses,
+                        *part.reading.if_updated,
+                        *part.reading.if_created,
+                    )
                 )
             ),
             decision="refused" if part.number in refused else "allowed",

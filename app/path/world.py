@@ -106,6 +106,7 @@ class World:
         self._pinned: dict[Path, _Pinned] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._standing: Standing | None = None
+        self._complete_once = False
         self._began = time.monotonic()
 
     # ------------------------------------------------------------ asked by the path
@@ -138,8 +139,14 @@ class World:
         return None if live is None else live.failure
 
     def waited_long_enough(self) -> bool:
-        """Whether a schema that is still missing keeps this process from being ready no more."""
-        return time.monotonic() - self._began > FIRST_SCHEMA_S
+        """Whether a schema that is still missing keeps this process from being ready no more.
+
+        Only the first schemas are waited for: an environment that moves later limps alone, and
+        must not drain every replica.
+        """
+        if not self._complete_once:
+            self._complete_once = all(p.schema is not None for p in self.standing.places.values())
+        return self._complete_once or time.monotonic() - self._began > FIRST_SCHEMA_S
 
     # ------------------------------------------------------------- configuration
 
@@ -176,6 +183,7 @@ class World:
         self._follow(environments)
         self._reconnect(environments, clients)
         self._standing = standing
+        self._tell_problems()
         self.start()
 
     def _lives(self, name: str, config: model.Environment) -> bool:
@@ -296,11 +304,14 @@ class World:
             version=schema.version,
             tables=len(schema.sets),
         )
-        for problem in self._standing.problems:
+        self._tell_problems()
+        return True
+
+    def _tell_problems(self) -> None:
+        for problem in self.standing.problems:
             log.warning(
                 "grant.closed", place=".".join(map(str, problem.place)), problem=problem.message
             )
-        return True
 
     async def aclose(self) -> None:
         tasks = [task for live in self._live.values() for task in live.tasks()]

@@ -210,6 +210,18 @@ class WouldSend(View):
     body: Any = None
 
 
+class PartExplanation(View):
+    """One request of a batch."""
+
+    number: Annotated[int, Field(examples=[1], description="counted from 1, in order")]
+    method: Annotated[str, Field(examples=["GET"])]
+    target: Annotated[str, Field(examples=["accounts?$select=…"], description="without values")]
+    decision: Annotated[Literal["allowed", "refused"], Field(examples=["allowed"])]
+    accesses: tuple[AccessView, ...] = ()
+    missing: tuple[str, ...] = ()
+    """In words; empty where nothing is."""
+
+
 class Explanation(View):
     decision: Annotated[Literal["allowed", "refused", "unreadable"], Field(examples=["refused"])]
     code: Annotated[str | None, Field(examples=["not-granted"])] = None
@@ -218,8 +230,17 @@ class Explanation(View):
     ] = None
     environment: Annotated[str | None, Field(examples=["contoso"])] = None
     application: Annotated[str | None, Field(examples=["erp-invoices"])] = None
+    grant: Annotated[
+        str | None,
+        Field(
+            examples=["callers.invoice-loader.grants[0]"],
+            description="the one that was asked: by its place in the configuration",
+        ),
+    ] = None
     accesses: tuple[AccessView, ...] = ()
     missing: tuple[AccessView, ...] = ()
     """What a grant would have to name."""
+    parts: tuple[PartExplanation, ...] = ()
+    """Of a batch, each of its requests."""
     warnings: tuple[str, ...] = ()
     would_send: WouldSend | None = None

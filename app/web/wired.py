@@ -27,6 +27,7 @@ from app.web.views import (
     CredentialView,
     Explanation,
     IdentityUseView,
+    PartExplanation,
     WouldSend,
 )
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from app.audit.journal import Journal
-    from app.audit.record import Action
+    from app.audit.record import Action, Part
     from app.broker import Broker
     from app.config import model
     from app.config.current import Current
@@ -267,6 +268,7 @@ class Explainer:
     async def explain(self, caller: Caller, request: ExplainRequest) -> Explanation:
         environment: str | None = None
         application: str | None = None
+        asked: str | None = None
         try:
             named, version, target = _address(request.url, self._public_url())
             headers = _headers(request.headers)
@@ -275,6 +277,7 @@ class Explainer:
             must_serve(place, version)
             grant = chosen(grants, headers)
             environment, application = place.name, grant.applications[0]
+            asked = _place_of(caller, place.name, grants.index(grant))
             bases = standing.bases(place, version, rooted=named is None)
             reading = self.judge.head(
                 grant, bases, request.method, target.encode("utf-8"), headers
@@ -287,8 +290,10 @@ class Explainer:
                 detail=refused.detail,
                 environment=environment,
                 application=application,
+                grant=asked,
                 accesses=tuple(_recorded(a) for a in refused.accesses),
                 missing=tuple(_missing(refused.missing)),
+                parts=_parts(refused.parts, refused.missing),
             )
         except NotGranted as error:
             return Explanation(decision="refused", code=error.code, detail=error.detail)
@@ -301,8 +306,9 @@ class Explainer:
                 detail=error.detail,
                 environment=environment,
                 application=application,
+                grant=asked,
             )
-        return _explained(judged, environment, application)
+        return _explained(judged, environment, application, asked)
 
     def _public_url(self) -> str:
         return self.world.standing.configuration.public_url
@@ -342,15 +348,39 @@ def _body(body: Any) -> bytes | None:
         raise Unreadable("bad-body", "the body holds half of a surrogate pair") from None
 
 
-def _explained(judged: Judged, environment: str | None, application: str | None) -> Explanation:
+def _place_of(caller: Caller, environment: str, index: int) -> str:
+    """Where the grant stands in the configuration; `index` counts those of the environment."""
+    places = [i for i, g in enumerate(caller.config.grants) if g.environment == environment]
+    return f"callers.{caller.name}.grants[{places[index]}]"
+
+
+def _parts(parts: Sequence[Part], missing: Sequence[Missing]) -> tuple[PartExplanation, ...]:
+    return tuple(
+        PartExplanation(
+            number=number,
+            method=part.method,
+            target=part.target,
+            decision="refused" if part.decision == "refused" else "allowed",
+            accesses=tuple(_recorded(a) for a in part.accesses),
+            missing=tuple(m.says for m in missing if m.part == number),
+        )
+        for number, part in enumerate(parts, 1)
+    )
+
+
+def _explained(
+    judged: Judged, environment: str | None, application: str | None, asked: str | None
+) -> Explanation:
     outgoing = judged.outgoing
     shadow = tuple(m.says for m in judged.allow.shadow)
     return Explanation(
         decision="allowed",
         environment=environment,
         application=application,
+        grant=asked,
         accesses=tuple(_recorded(a) for a in judged.accesses),
         missing=tuple(_missing(judged.allow.shadow)),
+        parts=_parts(judged.parts, judged.allow.shadow),
         warnings=tuple(f"let through, since the grant does not enforce: {s}" for s in shadow),
         would_send=WouldSend(
             method=outgoing.method,

@@ -49,3 +49,32 @@ def test_another_address_is_refused_with_the_form_of_the_right_one(staged: Stage
     explanation = explained(staged, url="accounts?$select=name")
     assert (explanation["decision"], explanation["code"]) == ("refused", "not-granted")
     assert "/environments/{environment}/api/data/{version}/" in explanation["detail"]
+
+
+def test_each_part_of_a_batch_is_explained_with_the_grant_that_was_asked(staged: Staged) -> None:
+    parts = "".join(
+        "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        f"GET {target} HTTP/1.1\r\n\r\n\r\n"
+        for target in ("accounts?$select=name", "systemusers?$select=fullname")
+    )
+    explanation = explained(
+        staged,
+        method="POST",
+        url=ACCOUNTS.replace("accounts", "$batch"),
+        headers={"Content-Type": "multipart/mixed; boundary=b"},
+        body=f"{parts}--b--\r\n",
+    )
+    assert explanation["decision"] == "refused"
+    assert explanation["grant"] == "callers.reporting.grants[0]"
+    assert [(p["number"], p["decision"], p["missing"]) for p in explanation["parts"]] == [
+        (1, "allowed", []),
+        (2, "refused", ["part 2: read not granted on systemusers"]),
+    ]
+
+
+def test_whole_rows_are_explained_as_the_columns_that_come_back(staged: Staged) -> None:
+    accesses = explained(staged, url=f"{ACCOUNTS}?$top=1")["accesses"]
+    columns = {column for access in accesses for column in access["columns"]}
+    assert "name" in columns
+    assert "creditlimit" not in columns
+    assert all(access["columns"] != "ALL" for access in accesses)

@@ -374,8 +374,10 @@ async def test_a_request_is_explained_for_the_caller_that_asks(call: Any) -> Non
         "detail": "no grant on invoices",
         "environment": None,
         "application": None,
+        "grant": None,
         "accesses": [],
         "missing": [],
+        "parts": [],
         "warnings": [],
         "would_send": None,
     }
