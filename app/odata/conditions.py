@@ -6,8 +6,9 @@ their order would tell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from app.errors import Unreadable
 from app.odata.tree import (
@@ -49,14 +50,13 @@ def resolve_expression(
     Conditions(resolver, None if scope is None else scope.afresh(), figures).read(node)
 
 
-@dataclass(slots=True)
-class Conditions:
+class Conditions(msgspec.Struct):
     """One expression over the rows of `scope`."""
 
     resolver: Resolver
     scope: Scope | None
     figures: frozenset[str] = NO_FIGURES
-    _variables: dict[str, Scope | None] = field(default_factory=dict)
+    _variables: dict[str, Scope | None] = {}
 
     def read(self, node: Expression) -> None:
         if isinstance(node, Member):

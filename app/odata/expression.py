@@ -42,7 +42,8 @@ FUNCTIONS = frozenset(
 
 _CONSTANTS = frozenset({"true", "false", "null", "INF", "NaN"})
 _LITERALS = frozenset({"guid", "date", "time", "number", "typed", "string", "quoted"})
-_OPERATORS = COMPARISONS | ADDITIVE | MULTIPLICATIVE | {"and", "or", "not"}
+_ARITHMETIC = ADDITIVE | MULTIPLICATIVE
+_OPERATORS = COMPARISONS | _ARITHMETIC | {"and", "or", "not"}
 
 
 class Parser(Cursor):
@@ -87,18 +88,23 @@ class Parser(Cursor):
         return Binary(operator, left, right)
 
     def arithmetic(self) -> Expression:
-        left = self._product()
+        left = self.value()
+        if self.kind == "name" and self.text in _ARITHMETIC:
+            return self._sum(left)
+        return left
+
+    def _sum(self, first: Expression) -> Expression:
+        left = self._product(first)
         chained = 0
         while self.kind == "name" and self.text in ADDITIVE:
             # The tree leans to the left: each operator is a level of it.
             self.deeper()
             chained += 1
-            left = Binary(self.advance(), left, self._product())
+            left = Binary(self.advance(), left, self._product(self.value()))
         self.shallower(chained)
         return left
 
-    def _product(self) -> Expression:
-        left = self.value()
+    def _product(self, left: Expression) -> Expression:
         chained = 0
         while self.kind == "name" and self.text in MULTIPLICATIVE:
             self.deeper()

@@ -51,15 +51,11 @@ def read_target(raw: bytes, *, inner: bool = False) -> Target:
             "target-too-long",
             f"the target has {len(raw)} bytes; {TARGET_BYTES_MAX} are read: use a $batch",
         )
-    plain = _PLAIN
-    if inner:
-        plain = _INNER_PLAIN
+    if inner and not raw.isascii():
         raw = _BEYOND_ASCII.sub(_escaped, raw)
     path, mark, query = raw.partition(b"?")
-    if plain.fullmatch(raw) is None:
+    if (_INNER_PLAIN if inner else _PLAIN).fullmatch(raw) is None:
         raise Unreadable("bad-path", "the target has a byte that must be percent-encoded")
-    if _BROKEN_ESCAPE.search(raw):
-        raise Unreadable("bad-path", "the target has a '%' that begins no escape")
     return Target(_segments(path), _options(query) if mark else ())
 
 
@@ -74,14 +70,24 @@ def _segments(path: bytes) -> tuple[str, ...]:
         raise Unreadable("bad-path", "the path has an encoded slash, backslash, dot or NUL")
     if b"#" in path:
         raise Unreadable("bad-path", "the path has a fragment")
-    return tuple([_segment(s) for s in path.split(b"/")])
+    escaped = _is_escaped(path, "path")
+    return tuple([_segment(s, escaped=escaped) for s in path.split(b"/")])
 
 
-def _segment(raw: bytes) -> str:
-    segment = _decoded(raw, "path")
+def _is_escaped(raw: bytes, what: str) -> bool:
+    if b"%" not in raw:
+        return False
+    if _BROKEN_ESCAPE.search(raw):
+        raise Unreadable(f"bad-{what}", f"the {what} has a '%' that begins no escape")
+    return True
+
+
+def _segment(raw: bytes, *, escaped: bool) -> str:
+    segment = _decoded(raw, "path") if escaped else raw.decode("ascii")
     if segment in {"", ".", ".."}:
         raise Unreadable("bad-path", "the path has an empty or a dot segment")
-    if _CONTROL.search(segment):
+    # Only an escape brings one in: what stands plain has been looked at.
+    if escaped and _CONTROL.search(segment):
         raise Unreadable("bad-path", "the path has a control character")
     if ";" in segment and ";" in _STRINGS.sub("", segment):
         raise Unreadable("bad-path", "the path has a matrix parameter (';')")
@@ -102,14 +108,18 @@ def _options(query: bytes) -> tuple[tuple[str, str], ...]:
         return ()
     if b"#" in query:
         raise Unreadable("bad-query", "the query has a fragment")
+    escaped = _is_escaped(query, "query")
     options: list[tuple[str, str]] = []
     for part in query.replace(b"+", b" ").split(b"&"):
         if not part:
             raise Unreadable("bad-query", "the query has an empty option ('&&')")
         name, _, value = part.partition(b"=")
-        options.append((_decoded(name, "query"), _decoded(value, "query")))
-    # Only an escape brings one in: what stands plain has been looked at.
-    if _CONTROL_ESCAPE.search(query) and any(_QUERY_CONTROL.search(n + v) for n, v in options):
+        if escaped:
+            options.append((_decoded(name, "query"), _decoded(value, "query")))
+        else:
+            options.append((name.decode("ascii"), value.decode("ascii")))
+    risky = escaped and _CONTROL_ESCAPE.search(query)
+    if risky and any(_QUERY_CONTROL.search(name + value) for name, value in options):
         raise Unreadable("bad-query", "the query has a control character")
     return tuple(options)
 
