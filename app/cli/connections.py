@@ -7,9 +7,11 @@ client that never ends its header would hold memory and a connection for as long
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.cli.corked import Corked
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +32,7 @@ _TOO_LARGE: Final = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with these two bounds."""
+    """uvicorn's protocol with these two bounds, and an answer's head beside its body."""
 
     _in_head = True
     _begun = False
@@ -38,9 +40,11 @@ class BoundedProtocol(HttpToolsProtocol):
     # One timer a connection, moved only when it rings: a request costs none.
     _timer: asyncio.TimerHandle | None = None
     _due = math.inf
+    _corked: Corked
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", self._corked))
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,6 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._corked.hold()
         self._stop_waiting()
         # Cut, it is still longer than the application takes, which refuses it by name and on
         # record. uvicorn would say that this is no HTTP.
