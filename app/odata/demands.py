@@ -80,6 +80,7 @@ class WholeRows:
     construct: str
 
 
+_READ = Operation.READ
 UNKNOWN_MAX = 1000
 """Unknown names that are noted: one of them is refused like all, and a body may hold a million."""
 
@@ -135,10 +136,15 @@ class Findings(msgspec.Struct):
 
     def use(self, sets: tuple[str, ...], operation: Operation, *columns: str) -> None:
         for name in sets:
-            self._columns.setdefault((name, operation), set()).update(columns)
+            key = (name, operation)
+            found = self._columns.get(key)
+            if found is None:
+                self._columns[key] = set(columns)
+            else:
+                found.update(columns)
 
     def read(self, sets: tuple[str, ...], *columns: str) -> None:
-        self.use(sets, Operation.READ, *columns)
+        self.use(sets, _READ, *columns)
 
     def read_all(self, sets: tuple[str, ...]) -> None:
         """Whole rows, which a `$select` can narrow."""
