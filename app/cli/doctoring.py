@@ -13,7 +13,8 @@ from rich.text import Text
 
 from app.cli.outcome import ExitCode, say_json
 from app.doctor.finding import Level, worst
-from app.doctor.walk import Surroundings, examine
+from app.doctor.surroundings import Surroundings
+from app.doctor.walk import examine
 from app.path.connecting import connect
 from app.telemetry.logs import configure
 from app.tokens.entra import MsalEntra
@@ -44,6 +45,14 @@ _MARKS = {
 }
 
 
+WIDE = 200
+"""Columns where nobody looks: what reads it finds each row on one line."""
+
+
+def paper() -> Console:
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
 def surroundings() -> Surroundings:
     """This machine's."""
     entra = MsalEntra()
@@ -67,7 +76,7 @@ def doctor(
 ) -> ExitCode:
     # What goes wrong is what the lines are about; the stages' own warnings would say it twice.
     configure(level="ERROR", form="console")
-    show = (lambda _: None) if as_json else Shown(Console(highlight=False, soft_wrap=True))
+    show = (lambda _: None) if as_json else Shown(paper())
     findings = asyncio.run(
         _examine(config, audit_url, environment=environment, application=application, show=show)
     )
@@ -105,8 +114,7 @@ async def _examine(
     finally:
         if waiting is not None:
             waiting.stop()
-        await around.entra.aclose()
-        around.vaults.close()
+        await around.aclose()
     return findings
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from app.cli.audit import AsJson, Export, Since, Store, Until, audit, query_of
-from app.cli.doctor import doctor
+from app.cli.doctor import app_user, doctor, roles
 from app.cli.outcome import answering, end, say_json
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
 app.add_typer(audit, name="audit")
 app.command()(doctor)
+app.add_typer(roles, name="roles")
+app.add_typer(app_user, name="app-user")
 
 Schemas = Annotated[
     list[str] | None,

@@ -173,7 +173,7 @@ class Membership:
             grants=self.grants,
             alone=self.alone,
         )
-        findings = await rights.read()
+        findings = [await rights.read()]
         if not rights.tables:
             return [*findings, self.about.skipped("privileges", "the schema cannot be read")]
         answer = await seen(

@@ -73,7 +73,7 @@ def _take_a_turn(path: Path) -> None:
     with contextlib.closing(connection):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute("CREATE TABLE doctor (nothing)")
+            connection.execute("CREATE TABLE doctor (looked)")
         finally:
             connection.execute("ROLLBACK")
 

@@ -42,21 +42,21 @@ class Rights:
     schema: Schema | None = field(default=None, repr=False)
     tables: dict[str, TablePrivileges] = field(default_factory=dict, repr=False)
 
-    async def read(self) -> list[Finding]:
+    async def read(self) -> Finding:
         """Fetch schema and privileges, and say whether the grants fit."""
         try:
             self.schema = await asyncio.to_thread(read_csdl, await self._source().csdl())
             self.tables = await table_privileges(self.asker)
         except MetadataRefused as error:
             text = f"the application may not read the schema (HTTP {error.status})"
-            return [self._unread(text, READS_SCHEMA, error.code)]
+            return self._unread(text, READS_SCHEMA, error.code)
         except Refused as error:
-            return [self._unread(error.refusal.says, error.refusal.remedy, error.refusal.code)]
+            return self._unread(error.refusal.says, error.refusal.remedy, error.refusal.code)
         except (Unreached, BrokerError) as error:
-            return [self._unread(error.detail, None, error.code)]
+            return self._unread(error.detail, None, error.code)
         except SchemaUnreadable as error:
-            return [self._unread(f"the schema cannot be read: {error}", None, None)]
-        return [self._compared(self.schema)]
+            return self._unread(f"the schema cannot be read: {error}", None, None)
+        return self._compared(self.schema)
 
     def compiled(self) -> tuple[Grant, ...]:
         assert self.schema is not None

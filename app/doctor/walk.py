@@ -13,14 +13,12 @@ same. Nothing is changed anywhere.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import certifi
 
-from app.config.secrets import resolve
 from app.doctor.asking import Asker
 from app.doctor.choice import choose
 from app.doctor.credentials import examine_credentials
@@ -36,45 +34,17 @@ from app.tokens.lease import Lease
 from app.tokens.material import Registration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from datetime import datetime
-
-    from pydantic import SecretBytes
+    from collections.abc import AsyncIterator
 
     from app.config import model
-    from app.config.secrets import Reference
     from app.dataverse.client import UpstreamClient
     from app.doctor.choice import Choice, Pair
     from app.doctor.credentials import Readable
     from app.doctor.finding import Finding
+    from app.doctor.surroundings import Surroundings
     from app.doctor.tokens import Token
-    from app.tokens.entra import MsalEntra
-    from app.tokens.graph import Graph
-    from app.tokens.key_vault import KeyVaults
 
 BEHIND_THE_TOKEN = STEPS[STEPS.index("claims") : STEPS.index("audit")]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """How this machine reaches what is examined."""
-
-    environ: Mapping[str, str]
-    vaults: KeyVaults
-    entra: MsalEntra
-    graph: Graph
-    connect: Callable[[model.Environment], UpstreamClient]
-    now: Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class _Secrets:
-    """References followed at the moment when they are asked for."""
-
-    surroundings: Surroundings
-
-    def data(self, reference: Reference) -> SecretBytes:
-        return resolve(reference, environ=self.surroundings.environ, vault=self.surroundings.vaults)
 
 
 async def examine(
@@ -118,7 +88,7 @@ class Examination:
         self._configuration = configuration
         self._choice = choice
         self._around = surroundings
-        self._reader = CredentialReader(_Secrets(surroundings), surroundings.vaults)
+        self._reader = CredentialReader(surroundings.secrets(), surroundings.vaults)
         self._readable: dict[str, list[Readable]] = {}
         self._clients: dict[str, UpstreamClient] = {}
         self._administrators: dict[str, Asker | None] = {}
