@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from app.dataverse.challenge import Challenge
     from app.dataverse.client import UpstreamClient
     from app.dataverse.message import Headers
+    from app.tokens.hidden import Hidden
 
 TIMEOUT_S: Final = 60.0
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -72,11 +73,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """`token` is sent with every request and shown nowhere."""
+    """`token` is opened on the lines that send it."""
 
     client: UpstreamClient
     environment: model.Environment
-    token: str = field(repr=False)
+    token: Hidden[str] = field(repr=False)
 
     @property
     def root(self) -> str:
@@ -99,9 +100,11 @@ class Asker:
                 raise Unreached("upstream-malformed", "the environment's answer makes no sense")
             found += [row for row in rows if isinstance(row, dict)]
             link = content.get("@odata.nextLink")
-            following = links.to_broker(link) if isinstance(link, str) else None
-            if following is None:
+            if link is None:
                 return found
+            following = links.to_broker(link) if isinstance(link, str) else None
+            if following is None or not following.startswith("/"):
+                raise Unreached("upstream-malformed", "the answer's next page is elsewhere")
             path = following
         raise Unreached("upstream-malformed", "the environment's answer has no end")
 
@@ -115,7 +118,7 @@ class Asker:
             (b"Accept-Encoding", b"identity"),
             (b"OData-Version", b"4.0"),
             (b"OData-MaxVersion", b"4.0"),
-            (b"Authorization", b"Bearer " + self.token.encode("ascii")),
+            (b"Authorization", b"Bearer " + self.token.open().encode("ascii")),
         ]
         if body is not None:
             headers += [(b"Content-Type", b"application/json"), (b"If-Match", b"*")]

@@ -67,7 +67,7 @@ class Rights:
 
     def _source(self) -> EnvironmentMetadata:
         async def token() -> str:
-            return self.asker.token
+            return self.asker.token.open()
 
         return EnvironmentMetadata(
             self.asker.client,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from app.doctor.credentials import Readable
     from app.doctor.finding import About, Finding
     from app.tokens.claims import UnverifiedClaims
+    from app.tokens.hidden import Hidden
     from app.tokens.material import Material, Registration
 
 CLOCK_OFF: Final = timedelta(minutes=1)
@@ -37,8 +38,12 @@ class Token:
     obtained: Obtained = field(repr=False)
     asked_at: datetime
 
+    @property
+    def hidden(self) -> Hidden[str]:
+        return self.obtained.token
+
     def open(self) -> str:
-        return self.obtained.token.open()
+        return self.hidden.open()
 
 
 async def ask_for_tokens(

@@ -169,7 +169,7 @@ class Examination:
             environment_name=pair.environment,
             environment=environment,
             application=application,
-            asker=Asker(client, environment, token.open()),
+            asker=Asker(client, environment, token.hidden),
             lease=_lease(pair, environment, token),
             grants=pair.grants,
             administrator=await self._administrator(pair, client),
@@ -211,7 +211,7 @@ class Examination:
             resource=environment.url,
             entra=self._around.entra,
         )
-        asker = None if token is None else Asker(client, environment, token.open())
+        asker = None if token is None else Asker(client, environment, token.hidden)
         self._administrators[pair.environment] = asker
         return asker
 

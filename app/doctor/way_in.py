@@ -52,4 +52,4 @@ async def way_in(
             if finding.level is Level.FAILURE
         ]
         raise NoWayIn("no-way-in", "\n".join(reasons) or f"{application}: there is no token")
-    return Asker(client, place, token.open())
+    return Asker(client, place, token.hidden)

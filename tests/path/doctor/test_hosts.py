@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,10 +16,9 @@ from tests.path.examining import (
     the,
     wrong,
 )
+from tests.path.tls_servers import context_for, server_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.path.staging import Configuration
 
 
@@ -38,39 +34,6 @@ def test_a_name_that_does_not_resolve_is_told_and_the_application_examined(
     assert told.subject == "contoso"
     assert told.text == "contoso.invalid cannot be resolved"
     assert the(findings, "token", Level.FAILURE).code == "AADSTS500011"
-
-
-@contextlib.contextmanager
-def server_of(context: ssl.SSLContext) -> Iterator[str]:
-    """Speaks TLS with whoever comes, and says no word more."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
-        done = threading.Event()
-
-        def serve() -> None:
-            while not done.is_set():
-                with contextlib.suppress(OSError):
-                    connection, _ = listener.accept()
-                    connection.settimeout(5)
-                    with contextlib.suppress(OSError):
-                        context.wrap_socket(connection, server_side=True).close()
-                    connection.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            done.set()
-            with contextlib.suppress(OSError):
-                socket.create_connection(listener.getsockname(), timeout=1).close()
-            thread.join(5)
-
-
-def context_for(ca: trustme.CA, *names: str, ends: datetime | None = None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(*names, not_after=ends).configure_cert(context)
-    return context
 
 
 @pytest.fixture
@@ -108,10 +71,10 @@ def test_a_certificate_that_is_not_the_hosts_own_is_told(
     said: str,
 ) -> None:
     name, ends = shown
-    with server_of(context_for(ca, name, ends=ends)) as url:
+    with server_of(context_for(ca, name, ends=ends)) as port:
 
         def change(configuration: Configuration) -> None:
-            contoso(configuration)["url"] = url
+            contoso(configuration)["url"] = f"https://127.0.0.1:{port}"
             if trusted:
                 contoso(configuration)["ca_file"] = "own-ca.pem"
 
