@@ -10,6 +10,7 @@ import msgspec
 from app.errors import Unreadable
 from app.odata import definitions
 from app.odata.access import Operation
+from app.odata.bulk import BULK
 from app.odata.demands import Unknown, UnknownCall
 from app.odata.resolve import Scope
 from app.odata.rows import address, key_columns
@@ -185,7 +186,7 @@ class Walker:
         assert place.scope is not None
         namespace, _, short = segment.name.rpartition(".")
         schema = self._resolver.schema
-        if namespace == NAMESPACE and short in schema.tables:
+        if namespace == NAMESPACE and schema.derives(short, place.scope.table.name):
             target = self._resolver.cast(place.scope, segment.name)
             if target is None:
                 place.kind = Kind.UNKNOWN
@@ -213,6 +214,12 @@ class Walker:
             ),
             None,
         )
+        if place.routine is None and short not in BULK:
+            # Another table's type is told in the words for a name that nobody knows.
+            for table in place.scope.sets:
+                self._resolver.found.demand(UnknownCall(short, table, is_action=not self._reading))
+            place.kind = Kind.UNKNOWN
+            return
         if place.kind is Kind.ROW and place.key is not None:
             address(self._resolver, place.scope, place.key)
         place.on_row = place.kind is Kind.ROW
@@ -232,7 +239,9 @@ class Walker:
             return
         navigation = table.navigations.get(segment.name)
         if navigation is None:
-            self._resolver.unknown(place.scope, segment.name)
+            operation = READ if self._reading else Operation.UPDATE
+            for name in place.scope.sets:
+                self._resolver.found.demand(Unknown(segment.name, name, operation))
             place.kind = Kind.UNKNOWN
             return
         if segment.arguments is not None and not navigation.collection:

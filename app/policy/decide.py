@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from app.config.model import Operation
 from app.odata.body import Record
+from app.odata.demands import Unknown
 from app.odata.reading import Batch, Precondition, Reading
 from app.policy.continuing import own_columns
 from app.policy.decision import Allow, Decision, LookUp, Missing, Refuse
@@ -15,7 +17,10 @@ from app.policy.judge import judge_accesses, judge_demand
 from app.policy.narrow import Narrower
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from app.odata.access import Access
+    from app.odata.demands import Demand
     from app.odata.headers import RequestHeaders
     from app.odata.reading import Body
     from app.policy.grants import Grant
@@ -117,25 +122,43 @@ def _impersonation(grant: Grant, reading: Reading) -> str | Refuse | None:
 def _missing(grant: Grant, reading: Reading) -> list[Missing]:
     own = own_columns(grant, reading) if reading.sealed_by is not None else {}
     missing = judge_accesses(grant, reading.accesses, own=own)
-    for demand in reading.demands:
+    halves = _halves(grant, reading)
+    for demand in _told_once(reading, halves) if halves else reading.demands:
         found = judge_demand(grant, demand)
         if found is not None:
             missing.append(found)
-    if reading.precondition is Precondition.OPEN:
-        missing.extend(_missing_upsert(grant, reading))
+    if Operation.UPDATE in halves:
+        missing.extend(judge_accesses(grant, reading.if_updated))
+    if Operation.CREATE in halves:
+        missing.extend(judge_accesses(grant, reading.if_created))
     return missing
 
 
-def _missing_upsert(grant: Grant, reading: Reading) -> list[Missing]:
-    """An open upsert is closed to the half that the caller holds; holding none, both miss."""
-    updates, creates = reading.if_updated, reading.if_created
-    may_update = all(_holds(grant, a) for a in updates)
-    may_create = all(_holds(grant, a) for a in creates) and not _filtered(grant, creates)
-    if may_update and may_create:
-        return judge_accesses(grant, (*updates, *creates))
-    if may_update or not may_create:
-        return judge_accesses(grant, updates)
-    return judge_accesses(grant, creates)
+def _halves(grant: Grant, reading: Reading) -> frozenset[Operation]:
+    """Which of its halves an open upsert is judged by: those that the caller holds; holding none,
+    the update.
+    """
+    if reading.precondition is not Precondition.OPEN:
+        return frozenset()
+    held: set[Operation] = set()
+    if all(_holds(grant, a) for a in reading.if_updated):
+        held.add(Operation.UPDATE)
+    if all(_holds(grant, a) for a in reading.if_created) and not _filtered(
+        grant, reading.if_created
+    ):
+        held.add(Operation.CREATE)
+    return frozenset(held or {Operation.UPDATE})
+
+
+def _told_once(reading: Reading, halves: frozenset[Operation]) -> Iterator[Demand]:
+    """An open upsert notes each unknown name for both of its halves; one of them is enough."""
+    noted = frozenset(reading.demands)
+    for demand in reading.demands:
+        if isinstance(demand, Unknown) and demand.operation not in halves:
+            others = (dataclasses.replace(demand, operation=half) for half in halves)
+            if any(other in noted for other in others):
+                continue
+        yield demand
 
 
 def _holds(grant: Grant, access: Access) -> bool:
@@ -151,13 +174,10 @@ def _filtered(grant: Grant, accesses: tuple[Access, ...]) -> bool:
 def _close_upsert(grant: Grant, reading: Reading) -> Reading:
     if reading.precondition is not Precondition.OPEN:
         return reading
-    may_update = all(_holds(grant, a) for a in reading.if_updated)
-    may_create = all(_holds(grant, a) for a in reading.if_created) and not _filtered(
-        grant, reading.if_created
-    )
-    if may_update and may_create:
+    halves = _halves(grant, reading)
+    if len(halves) > 1:
         return reading
-    if may_update:
+    if Operation.UPDATE in halves:
         return replace(
             reading,
             body=_of_a_row_that_is_there(reading.body),

@@ -52,7 +52,7 @@ def judge_access(grant: Grant, access: Access, own: frozenset[str] | None = None
     rights = grant.rights(access.table)
     operation = access.operation
     if rights is None or operation not in rights.operations:
-        return Missing(f"{operation} not granted on {access.table}", access)
+        return _operation(access.table, operation)
     columns = access.columns
     if columns is ALL:
         return None
@@ -97,7 +97,7 @@ def judge_demand(grant: Grant, demand: Demand) -> Missing | None:
         granted = grant.actions if demand.is_action else grant.functions
         if (demand.name, demand.table) in granted:
             return None
-        return _call(demand.name, demand.table, is_action=demand.is_action)
+        return _call(grant, demand.name, demand.table, is_action=demand.is_action)
     if isinstance(demand, Definitions):
         return _definitions(grant, demand)
     if isinstance(demand, Opaque):
@@ -131,15 +131,27 @@ def _unknown(grant: Grant, demand: Unknown) -> Missing | None:
     """Refused in the words that the same construct gets for a name that exists."""
     name = _short(demand.name)
     if isinstance(demand, UnknownCall):
-        return _call(name, demand.table, is_action=demand.is_action)
+        return _call(grant, name, demand.table, is_action=demand.is_action)
     if isinstance(demand, UnknownDefinition):
         return None if grant.metadata == "all" else Missing(f"metadata not granted on {name}")
     if demand.table is None:
-        return Missing(f"{demand.operation} not granted on {name}", Access(name, demand.operation))
+        return _operation(name, demand.operation)
+    rights = grant.rights(demand.table)
+    if rights is None or demand.operation not in rights.operations:
+        return _operation(demand.table, demand.operation)
     return _columns(demand.table, demand.operation, frozenset({name}))
 
 
-def _call(name: str, table: str | None, *, is_action: bool) -> Missing:
+def _operation(table: str, operation: Operation) -> Missing:
+    """On a table that is closed, no word tells which names it has, nor whether it is there."""
+    return Missing(f"{operation} not granted on {table}", Access(table, operation))
+
+
+def _call(grant: Grant, name: str, table: str | None, *, is_action: bool) -> Missing:
+    if table is not None:
+        rights = grant.rights(table)
+        if rights is None or not rights.operations:
+            return _operation(table, Operation.CREATE if is_action else Operation.READ)
     where = "" if table is None else f" on {table}"
     return Missing(f"{'action' if is_action else 'function'} not granted: {name}{where}")
 
@@ -157,8 +169,7 @@ def _definitions(grant: Grant, demand: Definitions) -> Missing | None:
     rights = None if table is None or not table.entity_set else grant.rights(table.entity_set)
     if grant.metadata == "granted" and rights is not None and rights.operations:
         return None
-    name = demand.table if table is None or not table.entity_set else table.entity_set
-    return Missing(f"metadata not granted on {name}")
+    return Missing(f"metadata not granted on {demand.table}")
 
 
 def _association(grant: Grant, demand: Association) -> Missing | None:

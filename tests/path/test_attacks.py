@@ -424,3 +424,49 @@ def test_a_row_that_a_part_names_takes_no_other_id(body: Any, verdict: str) -> N
     grant = grant_of({"tables": {"accounts": OPEN_ACCOUNTS}})
     asking = _change_set(("POST accounts", {"name": "new"}), ("PATCH $1", body))
     assert ask(asking, grant).verdict == verdict
+
+
+_SAME_WORDS = [
+    ("GET", "{set}?$select=a", None),
+    ("GET", "{set}?$filter=a/b eq 1", None),
+    ("GET", "{set}?$expand=a", None),
+    ("GET", "{set}?$apply=aggregate(a with sum as b)", None),
+    ("GET", f"{{set}}({ACCOUNT})/a/b", None),
+    ("GET", "{set}(a='x',b=2)", None),
+    ("GET", f"{{set}}({ACCOUNT})/Microsoft.Dynamics.CRM.X()", None),
+    ("POST", f"{{set}}({ACCOUNT})/Microsoft.Dynamics.CRM.X", {}),
+    ("POST", "{set}", {"a": 1}),
+    ("POST", "{set}", {"a@odata.bind": f"/accounts({ACCOUNT})"}),
+    ("PATCH", f"{{set}}({ACCOUNT})", {"a": 1}),
+    ("PUT", f"{{set}}({ACCOUNT})/a", {"value": 1}),
+    ("GET", "accounts/Microsoft.Dynamics.CRM.{type}", None),
+    ("GET", "EntityDefinitions(LogicalName='{type}')/Attributes", None),
+    ("GET", "accounts?$filter={column} eq 1", None),
+    ("GET", f"accounts({ACCOUNT})/{{column}}", None),
+    ("PUT", f"accounts({ACCOUNT})/{{column}}", {"value": 1}),
+    ("PATCH", f"accounts({ACCOUNT})", {"{column}": 1}),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "body"), _SAME_WORDS, ids=str)
+def test_what_is_closed_is_refused_in_the_words_for_what_is_not_there(
+    method: str, target: str, body: Any
+) -> None:
+    tables = {"accounts": {"operations": ["read", "update"], "columns": ["accountid", "name"]}}
+    grant = grant_of({"tables": tables})
+    said = []
+    for names in (
+        {"set": "new_secrets", "type": "new_secret", "column": "creditlimit"},
+        {"set": "nosuchthings", "type": "nosuchthing", "column": "nosuchcolumn"},
+    ):
+        content = None
+        if body is not None:
+            content = {k.format(**names): v for k, v in body.items()}
+        attempt = Try("", {}, method, target.format(**names), "", content)
+        outcome = ask(attempt.asking(), grant)
+        assert outcome.verdict == "not-granted", shown(outcome)
+        detail = outcome.detail
+        for kind, name in names.items():
+            detail = detail.replace(name, kind)
+        said.append(detail)
+    assert said[0] == said[1]
