@@ -41,7 +41,10 @@ def proxy_to(port: int, *, status: bytes = b"200 OK") -> Iterator[tuple[int, lis
     def lead(connection: socket.socket) -> None:
         request = b""
         while b"\r\n\r\n" not in request:
-            request += connection.recv(4096)
+            piece = connection.recv(4096)
+            if not piece:
+                return
+            request += piece
         asked.append(request)
         connection.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
         if not status.startswith(b"200"):
