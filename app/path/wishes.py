@@ -18,8 +18,12 @@ from app.errors import Unreadable
 if TYPE_CHECKING:
     from app.dataverse.message import Headers
 
-DEFAULT_TIMEOUT_S: Final = 100.0
-"""For waiting and pauses; an attempt under way may take as long as Dataverse's own limit."""
+DEFAULT_TIMEOUT_S: Final = 8.0
+"""For waiting and pauses; an attempt under way may take as long as Dataverse's own limit.
+
+Microsoft's Python client gives a read ten seconds (dataverse-reference 9.1): whoever waits longer
+than its caller works for nobody.
+"""
 
 TIMEOUT_MOST_S: Final = 3600.0
 

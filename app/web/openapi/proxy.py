@@ -110,7 +110,7 @@ _TIMEOUT: Final[dict[str, Any]] = {
     "name": "Broker-Timeout",
     "in": "header",
     "description": "seconds until an answer must have begun, waiting for a turn and other tries "
-    "included; without it the broker waits for 100 seconds at most, and Dataverse may take its "
+    "included; without it the broker waits for 8 seconds at most, and Dataverse may take its "
     "own two minutes",
     "schema": {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,3})?$"},
     "example": "20",
