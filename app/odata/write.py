@@ -132,10 +132,7 @@ def _headers(reading: Reading, sending: Sending) -> tuple[list[tuple[str, str]],
     if read.if_match is not None:
         headers.append(("If-Match", read.if_match))
     if read.if_none_match is not None:
-        if reading.method in {"GET", "PATCH", "POST"}:
-            headers.append(("If-None-Match", read.if_none_match))
-        else:
-            dropped.append("If-None-Match")
+        headers.append(("If-None-Match", read.if_none_match))
     prefer = write_preferences(read.preferences, _page_size(reading, sending))
     if prefer is not None:
         headers.append(("Prefer", prefer))

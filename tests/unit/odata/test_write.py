@@ -106,11 +106,12 @@ def test_the_page_size_is_clamped_and_added_where_nothing_else_bounds_a_page(
         assert "Prefer" not in dict(quiet.headers)
 
 
-def test_a_condition_without_meaning_is_dropped_and_named() -> None:
-    found = sent("DELETE", f"accounts({ID})", {"If-None-Match": "*", "If-Match": 'W/"1"'})
-    assert dict(found.headers)["If-Match"] == 'W/"1"'
-    assert "If-None-Match" not in dict(found.headers)
-    assert found.dropped == ("If-None-Match",)
+def test_a_condition_travels_whatever_the_method() -> None:
+    for method in ("GET", "DELETE"):
+        found = sent(method, f"accounts({ID})", {"If-None-Match": "*", "If-Match": 'W/"1"'})
+        assert dict(found.headers)["If-Match"] == 'W/"1"'
+        assert dict(found.headers)["If-None-Match"] == "*"
+        assert not found.dropped
 
 
 def test_a_file_streams_with_its_own_headers() -> None:
