@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from app.schema.model import Schema
 
 
+ENOUGH = 2
+"""Rows of a look-up: two tell that they are too many."""
+
+
 def look_up_target(look_up: LookUp, schema: Schema) -> str:
     """`new_projects?$select=new_projectid&$filter=… and new_projectid eq …`, encoded."""
     row = look_up.row
@@ -31,22 +35,24 @@ def look_up_target(look_up: LookUp, schema: Schema) -> str:
         for name, value in row.key.values
     ]
     condition = Logical("and", (*conjuncts(look_up.row_filter.condition), *keys))
-    query = Query(select=(primary,), filter=condition)
+    query = Query(select=(primary,), filter=condition, top=ENOUGH)
     return f"{row.table}?{write_query(write_options(query))}"
 
 
 def read_look_up(body: bytes) -> str | None:
     """The row's ETag, or None where no row meets the filter.
 
+    Nor do several: what names more than one row is no key, and Dataverse may take another one.
     Raises `UpstreamFailed` where the answer is no list of rows.
     """
     try:
         rows = json.loads(body)["value"]
-        return str(rows[0]["@odata.etag"]) if rows else None
+        etags = [str(row["@odata.etag"]) for row in rows]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UpstreamFailed(
             "upstream-malformed", "Dataverse answered a row look-up with something else"
         ) from error
+    return etags[0] if len(etags) == 1 else None
 
 
 def found(reading: Reading, etags: Mapping[LookUp, str | None]) -> Reading:
@@ -83,4 +89,4 @@ def found(reading: Reading, etags: Mapping[LookUp, str | None]) -> Reading:
 def _with_etag(reading: Reading, etag: str | None) -> Reading:
     if etag is None:
         return reading
-    return replace(reading, headers=replace(reading.headers, if_match=etag, if_none_match=None))
+    return replace(reading, headers=replace(reading.headers, if_match=etag))
