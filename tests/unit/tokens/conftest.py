@@ -50,7 +50,7 @@ async def service(
         clock=clock,
         observer=counted,
         chance=lambda: 0.0,
-        patience_s=0.2,
+        patience_s=1.0,
     )
     yield service
     await service.aclose()
