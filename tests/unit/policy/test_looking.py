@@ -36,14 +36,14 @@ def test_a_look_up_asks_for_the_filter_and_the_key() -> None:
     (look_up,) = allowed(Request("GET", f"accounts({A})?$select=name")).look_ups
     assert decoded(look_up_target(look_up, GRANT.schema)) == (
         "accounts?$select=accountid&$filter=(statecode eq 0 or statecode eq 1) and"
-        f" accountid eq {A}"
+        f" accountid eq {A}&$top=2"
     )
 
 
 def test_a_look_up_by_an_alternate_key_asks_for_its_columns() -> None:
     (look_up,) = allowed(Request("GET", "accounts(accountnumber='O''Neil')")).look_ups
     assert decoded(look_up_target(look_up, GRANT.schema)).endswith(
-        " and accountnumber eq 'O''Neil'"
+        " and accountnumber eq 'O''Neil'&$top=2"
     )
 
 
@@ -106,6 +106,8 @@ def test_each_part_of_a_batch_gets_its_own_rows_etag() -> None:
 def test_an_answer_is_a_row_or_none() -> None:
     assert read_look_up(b'{"value":[{"@odata.etag":"W/\\"1\\""}]}') == 'W/"1"'
     assert read_look_up(b'{"value":[]}') is None
+    row = b'{"@odata.etag":"W/\\"1\\""}'
+    assert read_look_up(b'{"value":[%b,%b]}' % (row, row)) is None
 
 
 @pytest.mark.parametrize(
