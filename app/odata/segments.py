@@ -47,7 +47,7 @@ class Segment(msgspec.Struct, frozen=True):
         """The arguments as a key. Raises `Unreadable` where they cannot be one."""
         values: list[tuple[str | None, Literal]] = []
         for name, value in self.arguments or ():
-            if not isinstance(value, Literal) or value.text[0] == '"':
+            if not isinstance(value, Literal) or value.text[0] == '"' or value.text == "null":
                 raise Unreadable("bad-path", "a key holds constants")
             values.append((name, value))
         if not values or (len(values) > 1 and any(n is None for n, _ in values)):
