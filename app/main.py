@@ -58,6 +58,7 @@ from app.tokens.service import TokenService
 from app.web.dialects import Dialects
 from app.web.discovery import Discovery
 from app.web.dispatch import Dispatcher
+from app.web.explaining import Explainer
 from app.web.health import Health
 from app.web.managed_identity import ManagedIdentity
 from app.web.management import create_management
@@ -66,7 +67,7 @@ from app.web.openapi.document import openapi_json
 from app.web.problems import status_of
 from app.web.proxy import Proxy
 from app.web.tokens import Tokens
-from app.web.wired import Applications, Directory, Door, Explainer, Readiness, TokenIssuer
+from app.web.wired import Applications, Directory, Door, Readiness, TokenIssuer
 
 if TYPE_CHECKING:
     from app.audit.audit import Audit

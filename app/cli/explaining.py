@@ -20,8 +20,8 @@ from app.config.describe import default_environment
 from app.config.problems import nearest
 from app.identity.caller import Caller, IdentityRef
 from app.path.judging import Judge
+from app.web.explaining import Explainer
 from app.web.views import ExplainRequest
-from app.web.wired import Explainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
