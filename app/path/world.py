@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -263,7 +263,7 @@ class World:
         source = self._metadata(environment, config, client)
         try:
             schema = await read_in_pieces(await source.csdl())
-            schema = replace(schema, metadata_ids=await source.table_ids())
+            schema = schema.with_metadata_ids(await source.table_ids())
         except (BrokerError, SchemaUnreadable) as error:
             self._failed(environment, live, getattr(error, "detail", str(error)))
             return
