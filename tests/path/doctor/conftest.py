@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from app.sandbox.run import SandboxOptions, sandbox_in_thread
 from tests.path.examining import Patient
@@ -33,3 +35,14 @@ def patient(running: Sandbox, tmp_path: Path) -> Iterator[Patient]:
     for application, secrets, certificates, enabled in before:
         application.secrets, application.certificates = secrets, certificates
         application.enabled = enabled
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command sets logging up for its process, which here is everybody's."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
