@@ -81,7 +81,7 @@ class WholeRows:
 
 
 _READ = Operation.READ
-UNKNOWN_MAX = 1000
+UNKNOWN_MAX = 100
 """Unknown names that are noted: one of them is refused like all, and a body may hold a million."""
 
 How = Literal[

@@ -106,6 +106,8 @@ async def _rewritten(carried: Carried) -> AsyncIterator[bytes]:
             yield rest
 
 
+DROPPED_MAX = 32
+"""Dropped headers that an answer names: the parts of a batch can have a million."""
 _BODILESS = frozenset({204, 304})
 
 
@@ -119,7 +121,8 @@ def answer_headers(carried: Carried, exchange: Exchange, length: int | None) -> 
         (b"broker-waited-ms", b"%d" % (exchange.waited_s * 1000)),
     ]
     if carried.dropped:
-        headers.append((b"broker-dropped-headers", ", ".join(carried.dropped).encode("latin-1")))
+        named = ", ".join(carried.dropped[:DROPPED_MAX])
+        headers.append((b"broker-dropped-headers", named.encode("latin-1")))
     if carried.answer.status in _BODILESS:
         # A 304 may tell the length of what it stands for; servers take it for their own body's.
         return tuple(pair for pair in headers if pair[0] != b"content-length")

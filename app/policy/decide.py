@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from app.policy.grants import Grant
 
 
+TOLD_MAX = 1000
+"""What a whole batch is told to be missing; beyond that, one thing for each part."""
+
+
 def decide(grant: Grant, reading: Reading) -> Decision:
     """Every access granted, every demand met: allowed. Pure, and the same every time."""
     impersonation = _impersonation(grant, reading)
@@ -68,12 +72,12 @@ def _decide_batch(
         if isinstance(acting, Refuse):
             return Refuse(_in_part(acting.missing, part.number), acting.code)
         if not grant.enforce:
-            shadow.extend(_in_part(_missing(grant, part.reading), part.number))
+            shadow.extend(_in_part(_missing(grant, part.reading), part.number, len(shadow)))
             decided[part.number] = part.reading
             continue
         decision = _decide_one(grant, part.reading, None, part=part.number)
         if isinstance(decision, Refuse):
-            refused.extend(_in_part(decision.missing, part.number))
+            refused.extend(_in_part(decision.missing, part.number, len(refused)))
             continue
         look_ups.extend(decision.look_ups)
         decided[part.number] = decision.reading
@@ -87,7 +91,12 @@ def _decide_batch(
     )
 
 
-def _in_part(missing: tuple[Missing, ...] | list[Missing], number: int) -> tuple[Missing, ...]:
+def _in_part(
+    missing: tuple[Missing, ...] | list[Missing], number: int, told: int = 0
+) -> tuple[Missing, ...]:
+    """`told` is how much other parts have been told already."""
+    if told >= TOLD_MAX:
+        missing = missing[:1]
     return tuple(
         dataclasses.replace(m, says=f"part {number}: {m.says}", part=number) for m in missing
     )

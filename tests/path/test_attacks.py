@@ -491,3 +491,12 @@ def test_what_is_closed_is_refused_in_the_words_for_what_is_not_there(
             detail = detail.replace(name, kind)
         said.append(detail)
     assert said[0] == said[1]
+
+
+def test_a_batch_of_many_mistakes_is_told_of_each_part_and_not_of_each_name() -> None:
+    grant = grant_of({"tables": {"accounts": {"operations": ["create"], "columns": ["name"]}}})
+    row = {f"nosuchcolumn{number}": 1 for number in range(500)}
+    outcome = ask(_change_set(*[("POST accounts", row)] * 100), grant)
+    assert outcome.verdict == "not-granted"
+    assert len(outcome.detail) < 200_000
+    assert all(f"part {number}:" in outcome.detail for number in range(1, 101))
