@@ -19,6 +19,7 @@ from app.doctor.planning import Wish, plan
 from app.doctor.role_plan import calls
 from app.doctor.way_in import NoWayIn
 from app.sandbox.credentials import ADMINISTRATOR, WITH_CERTIFICATE, WITH_SECRET
+from app.sandbox.entra import faults
 from tests.path.application_users import as_nobody, set_roles
 from tests.path.examining import Patient, around, of_step, the, without_administrator
 
@@ -208,6 +209,31 @@ def test_a_wish_that_cannot_be_met_is_told_why(patient: Patient, wish: Wish, sai
     patient.configure()
     with pytest.raises(NothingChosen, match=said):
         planned(patient, wish)
+
+
+def test_an_application_of_several_environments_is_asked_for_one(patient: Patient) -> None:
+    def change(configuration: Configuration) -> None:
+        configuration["environments"]["fabrikam"] = {"url": "https://fabrikam.invalid"}
+        configuration["callers"]["invoice-loader"]["grants"].append(
+            {"environment": "fabrikam", "application": WITH_SECRET}
+        )
+
+    patient.configure(change)
+    with pytest.raises(NothingChosen, match="contoso, fabrikam: name one with --environment"):
+        planned(patient, Wish(WITH_SECRET))
+    role, _ = planned(patient, Wish(WITH_SECRET, "contoso"))
+    assert role.environment == "contoso"
+
+
+def test_an_application_without_a_token_says_why(patient: Patient) -> None:
+    patient.configure()
+    patient.sandbox.entra.faults.add(faults.refused(7000222))
+    with pytest.raises(NoWayIn) as caught:
+        planned(patient, Wish(WITH_SECRET))
+    assert "platform-admin: credentials[0] (client secret): the client secret has expired" in (
+        caught.value.detail
+    )
+    assert "Create a new secret" in caught.value.detail
 
 
 def test_an_application_that_may_not_look_needs_an_administrator(patient: Patient) -> None:
