@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from app.errors import Unreadable
 from app.odata.access import ALL, Access, Columns, Operation
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class WholeRows:
 _READ = Operation.READ
 UNKNOWN_MAX = 100
 """Unknown names that are noted: one of them is refused like all, and a body may hold a million."""
+
+ROWS_MAX = 10_000
+"""Rows that one request may name: a body could refer to half a million."""
 
 How = Literal[
     "single-valued navigation",
@@ -164,6 +168,9 @@ class Findings(msgspec.Struct):
             self._demands[Unfilterable(name, how)] = None
 
     def row(self, row: Row) -> None:
+        """Raises `Unreadable`: `limit-exceeded`."""
+        if len(self._rows) >= ROWS_MAX:
+            raise Unreadable("limit-exceeded", f"the request names more than {ROWS_MAX} rows")
         self._rows[row] = None
 
     def accesses(self) -> tuple[Access, ...]:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
+LOOK_UPS_MAX = 1000
+"""Requests that one request may cause: as many as a batch may have parts."""
+
 REMEMBERED = 4096
 """Decisions about requests without a body; those that nobody asked for lately go first."""
 
@@ -183,7 +186,7 @@ class Judge:
         return reader.head(method, target, judged_headers(headers))
 
     def judge(self, grant: Grant, place: Place, bases: Bases, reading: Reading) -> Judged:
-        """Raises `Refused`."""
+        """Raises `Refused`, and `Unreadable` where too many rows had to be looked up."""
         decision = decide(grant, reading)
         if isinstance(decision, Refuse):
             refused = {m.part for m in decision.missing}
@@ -192,6 +195,11 @@ class Judge:
                 accesses=table_accesses(reading.accesses),
                 parts=recorded_parts(reading, place, refused),
                 unknown=_has_unknown(reading),
+            )
+        if len(decision.look_ups) > LOOK_UPS_MAX:
+            raise Unreadable(
+                "limit-exceeded",
+                f"the request names more than {LOOK_UPS_MAX} rows of filtered tables: send several",
             )
         sent = decision.reading
         outgoing = write(sent, sending(grant, bases, decision))

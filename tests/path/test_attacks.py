@@ -500,3 +500,22 @@ def test_a_batch_of_many_mistakes_is_told_of_each_part_and_not_of_each_name() ->
     assert outcome.verdict == "not-granted"
     assert len(outcome.detail) < 200_000
     assert all(f"part {number}:" in outcome.detail for number in range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("tables", "named", "verdict"),
+    [
+        ({"accounts": OPEN_ACCOUNTS}, 1_001, "limit-exceeded"),
+        ({"accounts": {"operations": EVERYTHING}}, 1_001, "allowed"),
+        ({"accounts": {"operations": EVERYTHING}}, 10_001, "limit-exceeded"),
+    ],
+    ids=["filtered", "not filtered", "too many by themselves"],
+)
+def test_one_request_causes_no_flood_of_look_ups(tables: Rule, named: int, verdict: str) -> None:
+    kind = "Microsoft.Dynamics.CRM.account"
+    ids = (f"99999999-9999-9999-9999-{number:012}" for number in range(named))
+    rows = [{"@odata.type": kind, "accountid": row_id, "name": "x"} for row_id in ids]
+    headers = (("Content-Type", "application/json"),)
+    content = json.dumps({"Targets": rows}).encode()
+    asking = Asking("POST", "accounts/Microsoft.Dynamics.CRM.UpdateMultiple", headers, content)
+    assert ask(asking, grant_of({"tables": tables})).verdict == verdict
