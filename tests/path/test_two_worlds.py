@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.policy.grants import Grant
     from tests.path.second_reader import Dataverse
 
-LONG_RUN = 1000
+LONG_RUN = 3000
 
 _ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

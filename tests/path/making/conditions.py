@@ -55,9 +55,9 @@ class Conditions(Names):
             path = f"{inside[0]}/{self.path(inside[1], 1)}"
         if dice.chance(0.2):
             return f"{dice.pick(_FUNCTIONS)}({path},{self.alias(self.literal())})"
-        if dice.chance(0.06):
+        if dice.chance(0.12):
             other = self.property(table)
-            return f"{path} {dice.pick(('eq', 'ne', 'gt'))} {self.alias(other)}"
+            return f"{path} {dice.pick(('eq', 'ne', 'gt'))} {self.alias(other, 0.6)}"
         if dice.chance(0.05):
             listed = ",".join(self.literal(column) for _ in range(dice.number(1, 3)))
             return f"{path} in ({listed})"

@@ -45,7 +45,7 @@ class Names:
 
     def table(self) -> Table:
         names = [n for n in _TABLES if n in self.known]
-        if names and self.dice.chance(0.8):
+        if names and self.dice.chance(0.92):
             return self.schema[self.dice.pick(names)]
         return self.schema[self.dice.pick(_TABLES)]
 
@@ -56,7 +56,7 @@ class Names:
 
     def column(self, table: Table) -> Column:
         known = [n for n in self.known.get(table.logical, ()) if n in table.by_name]
-        if known and self.dice.chance(0.85):
+        if known and self.dice.chance(0.93):
             return table.by_name[self.dice.pick(known)]
         return self.dice.pick(table.columns)
 
@@ -75,13 +75,13 @@ class Names:
     def nav(self, table: Table, *, collection: bool | None = None) -> Nav | None:
         navs = [n for n in table.navs.values() if collection in {None, n.is_collection}]
         preferred = [n for n in navs if n.target in self.known]
-        if preferred and self.dice.chance(0.85):
+        if preferred and self.dice.chance(0.93):
             return self.dice.pick(preferred)
         return self.dice.pick(navs) if navs else None
 
     def row_id(self, table: Table) -> str:
         rows = self.ids.get(table.logical, ())
-        if not rows or self.dice.chance(0.1):
+        if not rows or self.dice.chance(0.15):
             return NOBODY
         found = self.dice.pick(rows)
         return found.upper() if self.dice.chance(UNLIKELY) else found
@@ -105,9 +105,9 @@ class Names:
         names = (*derived, *derived, table.logical, self.dice.pick(_TABLES))
         return f"{NAMESPACE}.{self.dice.pick(names)}"
 
-    def alias(self, value: str) -> str:
+    def alias(self, value: str, likely: float = 0.1) -> str:
         """The value, or an alias for it."""
-        if self.dice.chance(0.9):
+        if not self.dice.chance(likely):
             return value
         name = f"@p{len(self.aliases) + 1}"
         self.aliases[name] = value
