@@ -193,7 +193,7 @@ class Judge:
             raise Refused(
                 decision,
                 accesses=table_accesses(reading.accesses),
-                parts=recorded_parts(reading, place, refused),
+                parts=refused_parts(reading, place, refused),
                 unknown=_has_unknown(reading),
             )
         if len(decision.look_ups) > LOOK_UPS_MAX:
@@ -210,7 +210,7 @@ class Judge:
             allow=decision,
             outgoing=outgoing,
             accesses=recorded_accesses(sent, grant),
-            parts=recorded_parts(sent, place, set(), grant),
+            parts=sent_parts(sent, place, grant, outgoing.part_targets),
             writes=sent.writes,
             prepared=prepared(outgoing),
             links=LinkBases(environment=bases.environment, broker=bases.public),
@@ -281,9 +281,8 @@ def recorded_accesses(sent: Reading, grant: Grant) -> tuple[TableAccess, ...]:
     )
 
 
-def recorded_parts(
-    reading: Reading, place: Place, refused: set[int | None], grant: Grant | None = None
-) -> tuple[Part, ...]:
+def refused_parts(reading: Reading, place: Place, refused: set[int | None]) -> tuple[Part, ...]:
+    """A refused batch's parts, as they were read."""
     batch = reading.batch
     if batch is None:
         return ()
@@ -291,18 +290,28 @@ def recorded_parts(
         Part(
             method=part.reading.method,
             target=recorded_target(write_reading_target(part.reading), place.knows),
-            accesses=(
-                recorded_accesses(part.reading, grant)
-                if grant is not None
-                else table_accesses(
-                    (
-                        *part.reading.accesses,
-                        *part.reading.if_updated,
-                        *part.reading.if_created,
-                    )
-                )
+            accesses=table_accesses(
+                (*part.reading.accesses, *part.reading.if_updated, *part.reading.if_created)
             ),
             decision="refused" if part.number in refused else "allowed",
         )
         for part in batch.parts()
+    )
+
+
+def sent_parts(
+    sent: Reading, place: Place, grant: Grant, targets: tuple[str, ...]
+) -> tuple[Part, ...]:
+    """A batch's parts as they are sent; `targets` as they were written, in order."""
+    batch = sent.batch
+    if batch is None:
+        return ()
+    return tuple(
+        Part(
+            method=part.reading.method,
+            target=recorded_target(target, place.knows),
+            accesses=recorded_accesses(part.reading, grant),
+            decision="allowed",
+        )
+        for part, target in zip(batch.parts(), targets, strict=True)
     )
