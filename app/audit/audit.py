@@ -136,9 +136,9 @@ def _in_sqlite(path: Path, signer: Signer, retention: timedelta | None) -> _Part
 def _in_postgres(url: str, signer: Signer, retention: timedelta | None) -> _Parts:
     need_asyncpg()
     from app.audit.postgres import PostgresStore  # noqa: PLC0415 - an extra
-    from app.audit.postgres_feed import PostgresFeed  # noqa: PLC0415
-    from app.audit.postgres_keeper import PostgresKeeper  # noqa: PLC0415
-    from app.audit.postgres_reader import PostgresReader  # noqa: PLC0415
+    from app.audit.postgres_feed import PostgresFeed  # noqa: PLC0415 - an extra
+    from app.audit.postgres_keeper import PostgresKeeper  # noqa: PLC0415 - an extra
+    from app.audit.postgres_reader import PostgresReader  # noqa: PLC0415 - an extra
 
     keeper = PostgresKeeper(url, signer, retention)
     return PostgresStore(url), PostgresReader(url), keeper, PostgresFeed(url)

@@ -163,7 +163,7 @@ def _nanoseconds(moment: str, otherwise: int) -> int:
 
 
 def _rejected(answer: bytes) -> int:
-    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415 - an extra
 
     undecodable = import_module("google.protobuf.message").DecodeError
     response: Any = logs_service_pb2.ExportLogsServiceResponse()

@@ -273,7 +273,7 @@ def _moment(time: str) -> datetime | None:
 @contextlib.contextmanager
 def failing(what: str) -> Iterator[None]:
     """Turn what asyncpg raises into `StoreFailed`, without its messages: they quote values."""
-    import asyncpg  # noqa: PLC0415
+    import asyncpg  # noqa: PLC0415 - an extra
 
     try:
         yield
