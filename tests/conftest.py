@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +43,20 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("BROKER_") and not name.startswith("BROKER_TEST_"):
             del os.environ[name]
+    # A broker that some other test left running logs when it likes, and stdout may be a
+    # command's answer just then.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.__stderr__))
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """A command sets up the logs of its process, which here is everybody's."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import os
 import re
 import shlex
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-import structlog
 import typer
 import yaml
 from typer.testing import CliRunner
@@ -260,10 +258,9 @@ class Done:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, logs_as_before: None) -> Run:
     """`token-broker`, in the root of the repository."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    del logs_as_before
 
     def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> Done:
         monkeypatch.chdir(cwd)
@@ -272,10 +269,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
             raise done.exception
         return Done(done.exit_code, done.stdout, done.stderr)
 
-    yield command
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    return command
 
 
 def each_command(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

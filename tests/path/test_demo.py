@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from rich.console import Console
 
 from app.demo import play as demo
@@ -28,14 +26,9 @@ STEPS = 9
 
 
 @pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """The demo sets up the logs of its process, which here is everybody's."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def _logs_as_before(logs_as_before: None) -> None:
+    """The demo is a command."""
+    del logs_as_before
 
 
 @pytest.fixture

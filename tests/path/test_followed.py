@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from app.audit import chain
@@ -24,7 +22,6 @@ from tests.path.staging import Staged, staging
 from tests.path.stand_ins import ROW_ID, says
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -64,17 +61,6 @@ def test_dataverse_is_told_the_callers_id_or_else_the_one_on_record(
 
 def make_auditor(configuration: dict[str, Any]) -> None:
     configuration["callers"]["reporting"]["roles"] = ["auditor", "operator"]
-
-
-@pytest.fixture
-def logs_as_before() -> Iterator[None]:
-    """A command sets up the logs of its process, which here is everybody's."""
-    root, structured = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**structured)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from app.sandbox.run import SandboxOptions, sandbox_in_thread
 from tests.path.examining import Patient
@@ -38,11 +36,6 @@ def patient(running: Sandbox, tmp_path: Path) -> Iterator[Patient]:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """A command sets logging up for its process, which here is everybody's."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def _logs_as_before(logs_as_before: None) -> None:
+    """Each of them is a command."""
+    del logs_as_before

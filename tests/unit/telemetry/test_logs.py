@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
+    before_it = structlog.get_config()
     loggers = [logging.getLogger(name) for name in (None, "uvicorn", *QUIET)]
     before = [(x.handlers[:], x.level, x.propagate) for x in loggers]
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before_it)
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         logger.handlers[:] = handlers
         logger.setLevel(level)
