@@ -132,10 +132,9 @@ class Sender:
         """Raises `TokenUnavailable`, `UpstreamFailed`, `Overloaded` and other `Unavailable`."""
         course = _Course(request, harmless)
         while True:
-            turn = await self._turn(errand)
+            lease, turn = await self._ready(errand)
             course.attempts += 1
             try:
-                lease = await self._lease(errand)
                 answer = await self._attempt(errand, course, lease)
                 if answer.status not in _LOOKED_AT:
                     return Sent(answer, turn)
@@ -159,29 +158,38 @@ class Sender:
             course.fresh = verdict.fresh_connection
             await _pause(errand, verdict.pause_s)
 
-    async def _turn(self, errand: Errand) -> Turn:
-        environment, share = errand.place.name, errand.judged.share
-        turn = self._shares.enter_now(errand.application, environment, share)
-        if turn is not None:
-            return turn
+    async def _ready(self, errand: Errand) -> tuple[Lease, Turn]:
+        """The token first: who waits for Entra takes no turn of Dataverse's meanwhile.
+
+        A token may end, or be refused to somebody else, while its turn is waited for.
+        """
+        tokens, shares = self._tokens, self._shares
+        application, resource = errand.application, errand.place.resource
+        while True:
+            lease = tokens.lease_now(application, resource)
+            if lease is None:
+                lease = await tokens.lease(application, resource)
+            turn = shares.enter_now(application, errand.place.name, errand.judged.share)
+            if turn is None:
+                turn = await self._in_line(errand)
+                lease = tokens.lease_now(application, resource)
+                if lease is None:
+                    turn.leave()
+                    continue
+            errand.exchange.token_fingerprint = lease.fingerprint
+            return lease, turn
+
+    async def _in_line(self, errand: Errand) -> Turn:
         began = time.perf_counter()
         try:
             return await self._shares.enter(
                 errand.application,
-                environment,
-                share,
+                errand.place.name,
+                errand.judged.share,
                 timeout_s=max(0.0, _remaining_s(errand)),
             )
         finally:
             errand.exchange.waited_s += time.perf_counter() - began
-
-    async def _lease(self, errand: Errand) -> Lease:
-        resource = errand.place.resource
-        lease = self._tokens.lease_now(errand.application, resource)
-        if lease is None:
-            lease = await self._tokens.lease(errand.application, resource)
-        errand.exchange.token_fingerprint = lease.fingerprint
-        return lease
 
     async def _attempt(self, errand: Errand, course: _Course, lease: Lease) -> UpstreamAnswer:
         request, wishes, exchange = course.request, errand.wishes, errand.exchange
