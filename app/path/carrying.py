@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,11 +12,12 @@ from app.dataverse.answer_headers import BodyKind, body_kind, header, headers_fo
 from app.dataverse.batch_answer import BatchAnswerRewriter, batch_boundary
 from app.dataverse.codings import ACCEPT_ENCODING, decoder_for
 from app.dataverse.links import LinkRewriter
-from app.errors import UpstreamFailed
+from app.dataverse.throttling import retry_after_of
+from app.errors import Unavailable, UpstreamFailed
 from app.odata.reading import ChangeSet
 from app.odata.seals import sealed_link
 from app.path.errand import Errand, Prepared, prepared
-from app.policy.looking import found, look_up_target, read_look_up
+from app.policy.looking import found, look_up_target, names_by_id, read_look_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
     from app.dataverse.codings import Decoder
     from app.dataverse.link_bases import LinkBases, LinkKind
     from app.dataverse.message import Headers, UpstreamAnswer
+    from app.errors import BrokerError
     from app.odata.reading import Reading
     from app.path.sending import Sender, Sent, Turn
     from app.policy.decision import LookUp
 
 LOOK_UP_BYTES_MAX = 64 * 1024
+
+RETRY_AFTER_UNTOLD_S = 5
+"""Where Dataverse names no time: so long Microsoft's own client pauses (dataverse-reference 4)."""
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -84,11 +91,13 @@ class Carrier:
         for look_up in errand.judged.allow.look_ups:
             target = look_up_target(look_up, errand.judged.grant.schema)
             if target not in seen:
-                seen[target] = await self._one_look_up(errand, target)
+                seen[target] = await self._one_look_up(
+                    errand, target, by_id=names_by_id(look_up, errand.judged.grant.schema)
+                )
             etags[look_up] = seen[target]
         return found(errand.judged.allow.reading, etags)
 
-    async def _one_look_up(self, errand: Errand, target: str) -> str | None:
+    async def _one_look_up(self, errand: Errand, target: str, *, by_id: bool) -> str | None:
         headers = [
             (b"Accept", b"application/json"),
             (b"OData-Version", b"4.0"),
@@ -104,11 +113,13 @@ class Carrier:
         )
         got = await self._sender.send(errand, request, harmless=True)
         try:
-            if got.answer.status != 200:
-                raise UpstreamFailed(
-                    "upstream-malformed",
-                    f"{errand.place.name} answered a row look-up with status {got.answer.status}",
-                )
+            status = got.answer.status
+            if status == 400 and not by_id:
+                # All that is the caller's in it are the key's values: one that is no value of its
+                # column names no row. A GUID is one always, so there it is the filter.
+                return None
+            if status != 200:
+                raise _unanswered(errand, status, got.answer.headers)
             body = b""
             async for piece in got.answer.chunks():
                 body += piece
@@ -118,6 +129,23 @@ class Carrier:
             await got.answer.aclose()
             got.turn.leave()
         return read_look_up(body)
+
+
+def _unanswered(errand: Errand, status: int, headers: Headers) -> BrokerError:
+    """What the caller is told: where Dataverse wants to be asked later, it is to ask later."""
+    name = errand.place.name
+    if status not in {429, 503}:
+        return UpstreamFailed(
+            "upstream-malformed", f"{name} answered a row look-up with status {status}"
+        )
+    told = retry_after_of(headers, now=datetime.now(UTC))
+    after_s = RETRY_AFTER_UNTOLD_S if told is None else max(1, ceil(told.total_seconds()))
+    why = "a service protection limit is used up" if status == 429 else "it is unavailable"
+    return Unavailable(
+        "upstream-busy",
+        f"{name} could not be asked for the row, since {why}: try again later",
+        retry_after_s=after_s,
+    )
 
 
 # -------------------------------------------------------------------- answers

@@ -39,6 +39,12 @@ def look_up_target(look_up: LookUp, schema: Schema) -> str:
     return f"{row.table}?{write_query(write_options(query))}"
 
 
+def names_by_id(look_up: LookUp, schema: Schema) -> bool:
+    """Whether the row is named by its GUID, and not by columns whose types may differ."""
+    row = look_up.row
+    return row.key.id_in(schema.sets[row.table].primary_key) is not None
+
+
 def read_look_up(body: bytes) -> str | None:
     """The row's ETag, or None where no row meets the filter.
 
