@@ -34,6 +34,7 @@ from app.identity.proxies import client_address
 from app.limits.limiter import Limiter
 from app.limits.local import LocalCounts
 from app.limits.members import Members
+from app.limits.pauses import Pauses
 from app.limits.redis import RedisCounts
 from app.limits.scheduler import Scheduler
 from app.limits.strangers import Strangers
@@ -208,7 +209,8 @@ async def _open(settings: Settings) -> Running:
     judge = Judge(keyring.seals)
     shared = _shared_counts(settings)
     members = Members(shared, alone=settings.workers)
-    shares = Scheduler(members=members)
+    pauses = Pauses(shared)
+    shares = Scheduler(members=members, paused=pauses.tell)
     sender = Sender(tokens, shares, metrics)
     metrics.watch_shares(lambda: _share_states(shares, sender))
     limits = Limiter(LocalCounts(workers=settings.workers), shared)
@@ -249,6 +251,7 @@ async def _open(settings: Settings) -> Running:
     running.tasks.append(asyncio.get_running_loop().create_task(watcher.run(loaded)))
     running.tasks.append(asyncio.get_running_loop().create_task(limits.keep()))
     running.tasks.append(asyncio.get_running_loop().create_task(members.keep(shares.divide)))
+    running.tasks.append(asyncio.get_running_loop().create_task(pauses.keep(shares.pause)))
     log.info(
         "broker.started",
         version=program_version(),

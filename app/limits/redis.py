@@ -29,6 +29,12 @@ SLOT_S: Final = 60
 """How long a slot outlives the replica that took it."""
 RENEW_S: Final = 20.0
 
+PAUSE_KEPT_S: Final = 1200
+"""Longer than any pause that is believed in."""
+PAUSES_MOST: Final = 1000
+"""Applications times environments times limits that are paused at once."""
+_PAUSED: Final = f"{PREFIX}:paused"
+
 _TAKE: Final = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -48,6 +54,25 @@ redis.call('EXPIRE', KEYS[1], tonumber(ARGV[2]) * 2)
 _COUNT: Final = """
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(redis.call('TIME')[1]))
 return redis.call('ZCARD', KEYS[1])
+"""
+
+_PAUSE: Final = """
+local time = redis.call('TIME')
+local ends = time[1] + time[2] / 1e6 + tonumber(ARGV[2])
+local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not before or tonumber(before) < ends then
+  redis.call('ZADD', KEYS[1], string.format('%.3f', ends), ARGV[1])
+end
+redis.call('EXPIRE', KEYS[1], tonumber(ARGV[3]))
+"""
+
+_PAUSES: Final = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now))
+local found = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+for i = 2, #found, 2 do found[i] = string.format('%.3f', tonumber(found[i]) - now) end
+return found
 """
 
 
@@ -97,6 +122,8 @@ class RedisCounts:
         self._take = self._redis.register_script(_TAKE)
         self._renew = self._redis.register_script(_RENEW)
         self._count = self._redis.register_script(_COUNT)
+        self._pause = self._redis.register_script(_PAUSE)
+        self._pauses = self._redis.register_script(_PAUSES)
         self._held: dict[str, str] = {}
         """Keys of the sorted sets by the slots held in them."""
 
@@ -121,6 +148,20 @@ class RedisCounts:
         """How many slots of this key are held, by whomever."""
         async with self._answered():
             return int(await self._count(keys=[f"{PREFIX}:under-way:{key}"]))
+
+    async def pause(self, key: str, seconds: float) -> None:
+        """Of the pauses that it is told for one key the one that ends last counts."""
+        async with self._answered():
+            await self._pause(keys=[_PAUSED], args=[key, seconds, PAUSE_KEPT_S])
+
+    async def pauses(self) -> dict[str, float]:
+        """How many seconds are left of each."""
+        async with self._answered():
+            found = await self._pauses(keys=[_PAUSED], args=[PAUSES_MOST])
+        return {
+            key.decode(errors="replace"): float(left)
+            for key, left in zip(found[::2], found[1::2], strict=True)
+        }
 
     async def give_back(self, member: str) -> None:
         name = self._held.pop(member)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.limits.scheduler_budget import Exceeded, Protection
 from app.limits.scheduler_flows import PRIORITIES
-from app.limits.scheduler_lane import Lane, Overloaded
+from app.limits.scheduler_lane import PAUSE_MOST_S, Lane, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,12 +75,18 @@ class Scheduler:
         protection: Protection | None = None,
         *,
         members: Callable[[], int] = lambda: 1,
+        paused: Callable[[str, str, Exceeded, float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`members` are the brokers that use the same applications; each takes its part."""
+        """`members` are the brokers that use the same applications; each takes its part.
+
+        `paused` is told when Dataverse tells this one to wait: application, environment, limit
+        and seconds.
+        """
         self._protection = protection or Protection()
         self._members = members
         self._divided_among = max(1, members())
+        self._paused = paused
         self._now = now
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._timers: dict[Lane, asyncio.TimerHandle] = {}
@@ -166,6 +172,12 @@ class Scheduler:
         """Dataverse said 429."""
         seconds = None if retry_after is None else retry_after.total_seconds()
         self.lane(application, environment).exceeded(limit, seconds, self._now())
+        if self._paused is not None and limit is not None and seconds is not None:
+            self._paused(application, environment, limit, min(seconds, PAUSE_MOST_S))
+
+    def pause(self, application: str, environment: str, limit: Exceeded, seconds: float) -> None:
+        """Dataverse said 429 to another broker. What that one learned from it stays its own."""
+        self.lane(application, environment).pause(limit, seconds, self._now())
 
     def paused_s(self, application: str, environment: str) -> float:
         """How long Dataverse wants to hear nothing from this application."""

@@ -140,10 +140,13 @@ class Lane:
         if limit is not Exceeded.REQUESTS:
             self.concurrency.exceeded(self.running, now)
         if retry_after_s is not None:
-            # The later of the two counts. Nobody sends in between, which would make it longer.
-            until = now + min(retry_after_s, PAUSE_MOST_S)
-            if until > self._paused_until:
-                self._paused_until, self._limit = until, limit
+            self.pause(limit, retry_after_s, now)
+
+    def pause(self, limit: Exceeded, seconds: float, now: float) -> None:
+        """Nobody sends before Dataverse said, which would make it longer. The later one counts."""
+        until = now + min(seconds, PAUSE_MOST_S)
+        if until > self._paused_until:
+            self._paused_until, self._limit = until, limit
 
     # ------------------------------------------------------------- whose turn
 
