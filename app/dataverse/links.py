@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final, cast
 
 from app.dataverse.failures import ExchangeFailed, Stage
+from app.dataverse.link_marks import may_name_a_link
 
 if TYPE_CHECKING:
     from app.dataverse.link_bases import LinkBases, LinkKind, Seal
@@ -25,6 +26,9 @@ NAME_MAX_BYTES: Final = 512
 """A property name that carries a link, quotes and escapes included."""
 
 HELD_BYTES: Final = 2 * NAME_MAX_BYTES
+
+WINDOW_BYTES: Final = 16 * 1024
+"""So much is asked for a link's name at once; only where there may be one it is read closely."""
 
 LINK_NAMES: Final = (
     "context",
@@ -41,6 +45,7 @@ LINK_NAMES: Final = (
 SEALED_NAMES: Final = frozenset({"nextLink", "deltaLink"})
 
 _NAME_END: Final = re.compile(rb"@odata\.(?:" + "|".join(LINK_NAMES).encode() + rb')"')
+_NAME_END_BYTES: Final = max(len(f'@odata.{name}"') for name in LINK_NAMES)
 _ANNOTATION: Final = re.compile(r"(.*)@odata\.(" + "|".join(LINK_NAMES) + r")", re.DOTALL)
 
 # `@`, `.` and letters need no escape, and nobody writes them so; but a name in which one is
@@ -117,10 +122,7 @@ class LinkRewriter:
     def _scan(self, data: bytes, *, final: bool) -> int | None:
         """Rewrite every whole link; the start of an unfinished one, where there is one."""
         self._data = data
-        ends = [found.end() for found in _NAME_END.finditer(data)]
-        if _ESCAPED_NAME.search(data):
-            ends = sorted({*ends, *_ends_of_escaped(data)})
-        for end in ends:
+        for end in _name_ends(data, max(0, self._cursor - _NAME_END_BYTES)):
             if end > self._cursor:
                 held = self._link(end, final=final)
                 if held is not None:
@@ -222,6 +224,24 @@ def _before_comma(data: bytes, position: int, floor: int) -> int:
     if position > floor and data[position - 1] == 0x2C:
         position -= 1
     return position
+
+
+def _name_ends(data: bytes, start: int) -> list[int]:
+    """Where names of links may end, in their order; from `start` on nothing is missed."""
+    ends: list[int] = []
+    escaped = False
+    for first in range(start, len(data), WINDOW_BYTES):
+        past = first + WINDOW_BYTES
+        # What begins in one window may end in the next.
+        window = data[first : past + _NAME_END_BYTES]
+        if may_name_a_link(window):
+            ends += [
+                first + found.end()
+                for found in _NAME_END.finditer(window)
+                if found.start() < WINDOW_BYTES
+            ]
+            escaped = escaped or _ESCAPED_NAME.search(window) is not None
+    return sorted({*ends, *_ends_of_escaped(data)}) if escaped else ends
 
 
 def _ends_of_escaped(data: bytes) -> list[int]:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from app.dataverse.failures import ExchangeFailed
 from app.dataverse.link_bases import LinkBases, LinkKind
-from app.dataverse.links import LINK_MAX_BYTES, LINK_NAMES, NAME_MAX_BYTES, LinkRewriter
+from app.dataverse.links import (
+    LINK_MAX_BYTES,
+    LINK_NAMES,
+    NAME_MAX_BYTES,
+    WINDOW_BYTES,
+    LinkRewriter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -193,6 +199,22 @@ def test_the_seal_is_asked_once_with_the_collection_that_goes_on() -> None:
     ).encode()
     rewritten(*[data[i : i + 1] for i in range(len(data))], seals=seals)
     assert seals.asked == [("nextLink", "c", HERE + "/c?1"), ("nextLink", "", HERE + "/a?2")]
+
+
+@pytest.mark.parametrize("filler", [b"a", "ö".encode()], ids=["ASCII", "UTF-8"])
+@pytest.mark.parametrize(
+    "name",
+    [b"@odata.associationLink", b"@odata.id", b"a@odata.ne\\u0078tLink"],
+    ids=["long", "short", "escaped"],
+)
+def test_a_link_is_found_wherever_it_stands_in_a_long_answer(name: bytes, filler: bytes) -> None:
+    link = b'"%b":"https://elsewhere.example","@odata.id":null,' % name
+    for at in range(-60, 20):
+        before = b'{"x":"' + filler * ((WINDOW_BYTES + at) // len(filler)) + b'",'
+        after = b'"y":"' + filler * WINDOW_BYTES + b'"}'
+        data = before + link * 2 + after
+        kept = b'"@odata.id":null,' * 2
+        assert LinkRewriter(BASES, Seals()).whole(data) == before + kept + after
 
 
 # ---------------------------------------------------------------- bounds
