@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from app.cli.connections import PARSED_BYTES_MAX
 from app.policy.case_outcome import Seen
+from app.server.heads import scope_of
 
 if TYPE_CHECKING:
     from app.web.asgi import App, Message
@@ -38,21 +38,19 @@ async def ask(app: App, request: bytes) -> Seen:
     parser = httptools.HttpRequestParser(parsed)
     try:
         parser.feed_data(request)
-        url = httptools.parse_url(parsed.url[:PARSED_BYTES_MAX])
-        path = url.path.decode("ascii")
-    except (httptools.HttpParserError, UnicodeDecodeError):
+    except httptools.HttpParserError:
         # The server answers such a request itself, before there is an application.
-        return Seen(400, (), b"Invalid HTTP request received.")
-    scope = {
-        "type": "http",
-        "method": parser.get_method().decode("ascii"),
-        "path": path,
-        "raw_path": url.path,
-        "query_string": url.query or b"",
-        "headers": parsed.headers,
-        "client": ("127.0.0.1", 0),
-        "scheme": "https",
-    }
+        return Seen(400, (), b"")
+    scope = scope_of(
+        parser.get_method().decode("ascii"),
+        parsed.url,
+        parsed.headers,
+        version="1.1",
+        scheme="https",
+        client=("127.0.0.1", 0),
+        server=None,
+        state={},
+    )
     body, answer = [parsed.body], _Collected()
 
     async def receive() -> Message:

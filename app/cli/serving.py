@@ -12,11 +12,11 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app.cli.connections import BoundedProtocol
 from app.cli.outcome import ExitCode
 from app.cli.settings import read_settings
 from app.errors import Misconfigured
 from app.main import create_app
+from app.server.connection import Connection
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def server_config(settings: Settings, app: Any, *, factory: bool = False) -> uvi
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=Connection,
         ws="none",
         lifespan="on",
         interface="asgi3",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
-from app.cli import connections
-from app.cli.connections import HEAD_BYTES_MAX, BoundedProtocol
 from app.sandbox import servers
+from app.server import connection as connections
+from app.server.connection import HEAD_BYTES_MAX, Connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -48,7 +48,7 @@ async def port() -> AsyncIterator[int]:
     listener = servers.listen()
     config = uvicorn.Config(
         echo,
-        http=BoundedProtocol,
+        http=Connection,
         lifespan="off",
         log_config=None,
         interface="asgi3",
