@@ -8,14 +8,12 @@ are asked together are sets that are cut. What is newer than the last full block
 
 from __future__ import annotations
 
+import sys
 import zlib
 from array import array
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-
-from app.audit.record import OUTCOME_PREFIX, is_record, record_id, record_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,27 +29,13 @@ ERA_BITS: Final = 18
 ANY: Final = "record"
 """The term that every finished record has."""
 
-_BITMAP_BYTES: Final = BLOCK_ROWS // 8
-_NO_TIME: Final = 0xFFFFFFFF
+BITMAP_BYTES: Final = BLOCK_ROWS // 8
+NO_TIME: Final = 0xFFFFFFFF
+OFFSET_MAX: Final = NO_TIME - 1
+"""Milliseconds after a block's first time that can be told; who is later stands here too."""
 
-
-class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rows of one block add to the index.
-
-    `postings` are places in the block, see `pack`. `times` holds, for each place, the
-    record's milliseconds since `first_time` (epoch
-    milliseconds); a place without a finished record holds the largest value. `last_time` covers
-    the intents too.
-    """
-
-    number: int
-    first_time: int
-    last_time: int
-    times: bytes
-    postings: dict[str, list[int]]
-    keys: list[tuple[int, int]]
-    opened: dict[str, int]
-    closed: list[str]
+ID_SLACK_MS: Final = 1
+"""A request may get its id and its time on two sides of a millisecond."""
 
 
 class _Access(msgspec.Struct, frozen=True):
@@ -114,6 +98,31 @@ def key_of(text: str) -> int:
     return zlib.crc32(text.encode("utf-8", "replace"))
 
 
+def moment_of_id(text: str) -> int | None:
+    """The milliseconds since 1970 that a UUIDv7 begins with; None for a text that cannot be one.
+
+    Nearly every record's id says its time, and so leads to its place by the blocks' times.
+    Only the others have a key.
+    """
+    try:
+        return int(text[:8] + text[9:13], 16)
+    except ValueError:
+        return None
+
+
+def shape_of(found: Indexed) -> Shape:
+    return Shape(
+        found.action,
+        found.decision,
+        found.caller,
+        found.environment,
+        found.application,
+        found.status,
+        found.accesses,
+        found.parts,
+    )
+
+
 def terms_of(shape: Shape) -> set[str]:
     """What a record can be found by."""
     terms = {ANY, f"action={shape.action}", f"decision={shape.decision}"}
@@ -145,76 +154,9 @@ def terms_asked(query: Query) -> list[str]:
     return terms or [ANY]
 
 
-def build(number: int, rows: Iterable[tuple[int, bytes]]) -> Block:
-    """Index a block's entries, given as row and body in the order of rows."""
-    first_row, _ = block_rows(number)
-    postings: dict[str, list[int]] = {}
-    # A block has few shapes: the terms of each are made once.
-    shapes: dict[Shape, list[list[int]]] = {}
-    moments: list[tuple[int, int]] = []
-    minutes: dict[str, int] = {}
-    keys: list[tuple[int, int]] = []
-    opened: dict[str, int] = {}
-    closed: list[str] = []
-    newest_intent = 0
-    for row, body in rows:
-        if not body.startswith(OUTCOME_PREFIX):
-            if is_record(body):
-                opened[record_id(body)] = row
-                newest_intent = max(newest_intent, _epoch_ms(record_time(body), minutes))
-            continue
-        found = read_indexed(body)
-        if opened.pop(found.id, None) is None:
-            closed.append(found.id)
-        place = row - first_row
-        shape = Shape(
-            found.action,
-            found.decision,
-            found.caller,
-            found.environment,
-            found.application,
-            found.status,
-            found.accesses,
-            found.parts,
-        )
-        sets = shapes.get(shape)
-        if sets is None:
-            sets = shapes[shape] = [postings.setdefault(term, []) for term in terms_of(shape)]
-        for places in sets:
-            places.append(place)
-        moments.append((place, _epoch_ms(found.time, minutes)))
-        keys.append((key_of(found.id), row))
-        if found.request_id is not None and found.request_id != found.id:
-            keys.append((key_of(found.request_id), row))
-    first_time = min((moment for _, moment in moments), default=0)
-    times = array("I", [_NO_TIME]) * BLOCK_ROWS
-    for place, moment in moments:
-        times[place] = min(moment - first_time, _NO_TIME - 1)
-    return Block(
-        number=number,
-        first_time=first_time,
-        last_time=max(newest_intent, *(moment for _, moment in moments), 0),
-        times=times.tobytes(),
-        postings=postings,
-        keys=sorted(keys),
-        opened=opened,
-        closed=closed,
-    )
-
-
-def pack(places: list[int]) -> bytes:
-    """A set of places: their numbers, or a bitmap where that is shorter."""
-    if 2 * len(places) < _BITMAP_BYTES:
-        return array("H", places).tobytes()
-    bits = bytearray(_BITMAP_BYTES)
-    for place in places:
-        bits[place >> 3] |= 1 << (place & 7)
-    return bytes(bits)
-
-
 def unpack(packed: bytes) -> int:
     """A set of places as an integer, bit by bit."""
-    if len(packed) == _BITMAP_BYTES:
+    if len(packed) == BITMAP_BYTES:
         return int.from_bytes(packed, "little")
     bits = 0
     for place in array("H", packed):
@@ -234,23 +176,25 @@ def rows_down(number: int, sets: Iterable[bytes], below: int) -> Iterator[int]:
         bits ^= 1 << place
 
 
+def rows_at(number: int, times: bytes, first_time: int, moment: int) -> Iterator[int]:
+    """The rows of a block with that time, which is in epoch milliseconds."""
+    if not 0 <= moment - first_time <= OFFSET_MAX:
+        return
+    wanted = (moment - first_time).to_bytes(4, sys.byteorder)
+    first, _ = block_rows(number)
+    at = times.find(wanted)
+    while at >= 0:
+        # Between two times stands what only looks like one.
+        if at % 4 == 0:
+            yield first + at // 4
+        at = times.find(wanted, at + 1)
+
+
 def within(
     rows: Iterable[int], times: bytes, first_time: int, since_ms: int | None, until_ms: int | None
 ) -> Iterator[int]:
     """The rows whose time may lie in a span of epoch milliseconds, both ends included."""
     offsets = array("I", times)
     low = 0 if since_ms is None else since_ms - first_time
-    high = _NO_TIME if until_ms is None else until_ms - first_time
+    high = NO_TIME if until_ms is None else until_ms - first_time
     return (row for row in rows if low <= offsets[row & (BLOCK_ROWS - 1)] <= high)
-
-
-def _epoch_ms(time: str, minutes: dict[str, int]) -> int:
-    """A timestamp in milliseconds since 1970; 0 for what is none. Remembers the minutes."""
-    try:
-        minute = minutes.get(time[:16])
-        if minute is None:
-            moment = datetime.fromisoformat(time[:16] + "Z")
-            minute = minutes[time[:16]] = int(moment.timestamp()) * 1000
-        return minute + int(time[17:19]) * 1000 + int(time[20:23])
-    except ValueError:
-        return 0

@@ -38,6 +38,7 @@ THREADS: Final = 2
 
 _FETCH: Final = 64
 _LAST: Final = (1 << 63) - 1
+_LAST_MOMENT: Final = (1 << 48) - 1
 
 T = TypeVar("T")
 Found = tuple[int, "Record"]
@@ -162,15 +163,30 @@ class _View:
     def by_key(self, text: str) -> Iterator[Found]:
         """Finished records that an id or a request id may belong to."""
         eras = list(range(postings.era_of(self._indexed) + 1))
-        rows = [
+        rows = {
             row
             for (row,) in self._connection.execute(
-                "SELECT row FROM keys WHERE era IN (SELECT value FROM json_each(?)) AND key = ?"
-                " AND row < ? ORDER BY row DESC",
-                (json.dumps(eras), postings.key_of(text), self._limit),
+                "SELECT row FROM keys WHERE era IN (SELECT value FROM json_each(?)) AND key = ?",
+                (json.dumps(eras), postings.key_of(text)),
             )
-        ]
-        yield from self._fetch(rows)
+        }
+        rows.update(self._at_moment_of(text))
+        yield from self._fetch(sorted((row for row in rows if row < self._limit), reverse=True))
+
+    def _at_moment_of(self, text: str) -> Iterator[int]:
+        """Rows of finished records whose time is what an id says. Files that an older program
+        indexed have keys for them too.
+        """
+        said = postings.moment_of_id(text)
+        if said is None or not 0 <= said <= _LAST_MOMENT:
+            return
+        latest = said + postings.ID_SLACK_MS
+        for number, first_time, times in self._connection.execute(
+            "SELECT block, first_time, times FROM blocks WHERE first_time <= ? AND last_time >= ?",
+            (latest, said),
+        ):
+            for moment in range(said, latest + 1):
+                yield from postings.rows_at(number, times, first_time, moment)
 
     def by_terms(self, query: Query) -> Iterator[Found]:
         """Finished records that have the query's terms, near its span of time."""

@@ -61,7 +61,12 @@ CREATE VIEW readable AS
     FROM entries JOIN writers USING (writer);
 """
 
-MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final = """
+-- Ids that say their record's time have no key any more, and older programs find nothing without
+-- one. The keys that are there stay; who looks for an id asks both.
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND)
 """Each takes the file from its index to the next; PRAGMA user_version says how far it is."""
 
 

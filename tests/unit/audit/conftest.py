@@ -202,7 +202,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 32 rows and eras of 128, so that a few hundred records make many."""
     monkeypatch.setattr(postings, "BLOCK_BITS", 5)
     monkeypatch.setattr(postings, "BLOCK_ROWS", 32)
-    monkeypatch.setattr(postings, "_BITMAP_BYTES", 4)
+    monkeypatch.setattr(postings, "BITMAP_BYTES", 4)
     monkeypatch.setattr(postings, "ERA_BITS", 7)
 
 

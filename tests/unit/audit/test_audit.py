@@ -43,7 +43,7 @@ async def test_a_file_can_be_read_and_followed_without_a_broker(
     tmp_path: Path, signer: CheckpointSigner, record: Callable[..., Record]
 ) -> None:
     url = f"sqlite:///{tmp_path}/audit.db"
-    assert migrate_at(url) == 1
+    assert migrate_at(url) == 2
     assert migrate_at(url) == 0
     audit = audit_at(url, signer=signer, program="test")
     await audit.start()

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.audit.postings import BLOCK_ROWS, block_rows, pack, rows_down, unpack, within
+from app.audit.block import Places, pack
+from app.audit.postings import BLOCK_ROWS, block_rows, rows_down, unpack, within
 
 PLACES = st.one_of(
     st.sets(st.integers(0, BLOCK_ROWS - 1), max_size=20),
@@ -15,7 +16,7 @@ PLACES = st.one_of(
 
 @given(places=PLACES)
 def test_a_set_comes_back_from_its_bytes(places: set[int]) -> None:
-    packed = pack(sorted(places))
+    packed = pack([Places(sorted(places))])
     assert {place for place in range(BLOCK_ROWS) if unpack(packed) >> place & 1} == places
     assert len(packed) <= BLOCK_ROWS // 8
 
@@ -25,7 +26,7 @@ def test_the_rows_of_several_sets_are_cut_and_go_down(
     number: int, one: set[int], other: set[int], below: int
 ) -> None:
     first, _ = block_rows(number)
-    sets = [pack(sorted(one)), pack(sorted(other))]
+    sets = [pack([Places(sorted(one))]), pack([Places(sorted(other))])]
     expected = sorted((first + place for place in one & other if place < below), reverse=True)
     assert list(rows_down(number, sets, first + below)) == expected
 
