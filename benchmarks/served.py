@@ -2,6 +2,8 @@
 
     python benchmarks/served.py PORT FOLDER [STAGE …]
 
+`workers=N` forks so many on one port and one record, as `token-broker serve` has them.
+
 FOLDER holds broker.yaml; the audit and the state go there too. Stages that can be switched off:
 
     record      nothing is kept: every record is said to be durable at once
@@ -10,13 +12,17 @@ FOLDER holds broker.yaml; the audit and the state go there too. Stages that can 
     links       answers pass as they are, links unchanged
     shares      nobody waits for a turn, and nobody is told that Dataverse wants to hear nothing
 
-`window=SECONDS` keeps Dataverse's limits, as much of them as so long a window has; without it
-the upstream is taken to have none, as the one of these measurements.
+`window=SECONDS` keeps Dataverse's limits, as much of them as so long a window has, and
+`concurrency=REQUESTS` that one alone; without either the upstream is taken to have none, as the one
+of these measurements.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,14 +89,16 @@ class NothingCounted:
 
 def protection_of(stages: frozenset[str]) -> Protection:
     for stage in stages:
-        name, equals, window_s = stage.partition("=")
-        if name == "window" and equals:
-            part = float(window_s) / 300.0
+        name, _, value = stage.partition("=")
+        if name == "concurrency" and value:
+            return Protection(requests=1e9, execution_s=1e9, concurrency=float(value))
+        if name == "window" and value:
+            part = float(value) / 300.0
             whole = Protection()
             return Protection(
                 requests=whole.requests * part,
                 execution_s=whole.execution_s * part,
-                window_s=float(window_s),
+                window_s=float(value),
             )
     return UNPROTECTED
 
@@ -129,9 +137,33 @@ class Served(uvicorn.Server):
         without(self._app, self._stages)
 
 
+def forked(workers: int) -> None:
+    """Returns in each worker; whoever waits for them ends them when it is told to end."""
+    children = []
+    for _ in range(workers):
+        child = os.fork()
+        if child == 0:
+            return
+        children.append(child)
+
+    def stop(*_: object) -> None:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    for child in children:
+        os.waitpid(child, 0)
+    sys.exit()
+
+
 def main() -> None:
     port, folder, stages = int(sys.argv[1]), Path(sys.argv[2]), frozenset(sys.argv[3:])
     configure(level="WARNING", form="console")
+    listener = socket.create_server(("127.0.0.1", port), backlog=2048)
+    for stage in stages:
+        name, _, value = stage.partition("=")
+        if name == "workers":
+            forked(int(value))
     settings = Settings(
         config=folder / "broker.yaml",
         port=port,
@@ -140,7 +172,7 @@ def main() -> None:
     )
     app = create_app(settings)
     # As `serve` does it.
-    Served(server_config(settings, Settled(app)), app, stages).run()
+    Served(server_config(settings, Settled(app)), app, stages).run([listener])
 
 
 if __name__ == "__main__":

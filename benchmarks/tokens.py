@@ -1,4 +1,4 @@
-"""The token endpoint beside a FastAPI route that does nothing; JWT callers, remembered and not.
+"""The token endpoint beside a FastAPI route that does nothing.
 
     python benchmarks/tokens.py                 at 16 and 64 connections
 
