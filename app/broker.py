@@ -21,6 +21,7 @@ import structlog
 from app.audit.target import recorded_address
 from app.identity.refusal import Unrecognised
 from app.odata.reading import BodyMode
+from app.path.aside import aside
 from app.path.delivering import deliver
 from app.path.errand import Errand
 from app.path.exchange import Exchange, counted
@@ -274,7 +275,7 @@ class Broker:
         if incoming.has_body and head.body_mode is not BodyMode.STREAM:
             body = await incoming.body(grant.limits.body_bytes)
             exchange.bytes_in = len(body)
-        return self.judge.judge(grant, place, bases, head.finish(body))
+        return await aside(lambda: self.judge.judge(grant, place, bases, head.finish(body)), body)
 
     def _errand(self, incoming: Incoming, judged: Judged, exchange: Exchange) -> Errand:
         """As whom, where to, and with which body?"""

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from app.path import judging
+from app.path.aside import LARGE_BYTES
+from app.policy.decide import decide
 from tests.path.raw_http import request_bytes
 from tests.path.reaching import until
 from tests.path.stand_ins import JSON, ROW_ID, Arrived, Conduct, says
@@ -20,6 +23,9 @@ from tests.path.stand_ins import JSON, ROW_ID, Arrived, Conduct, says
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.odata.reading import Reading
+    from app.policy.decision import Decision
+    from app.policy.grants import Grant
     from tests.path.staging import Staged
 
 ROOT = "/environments/prod/api/data/v9.2"
@@ -379,3 +385,32 @@ def test_many_answers_at_once_reach_the_right_callers(staged: Staged) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def test_others_are_answered_while_a_large_body_is_read(
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, others_are_done = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def slowly(grant: Grant, reading: Reading) -> Decision:
+        if reading.method == "POST":
+            begun.set()
+            in_time.append(others_are_done.wait(10))
+        return decide(grant, reading)
+
+    monkeypatch.setattr(judging, "decide", slowly)
+    large = {"name": "x" * (LARGE_BYTES + 1)}
+    answers: list[int] = []
+    sender = threading.Thread(
+        target=lambda: answers.append(
+            staged.broker.ask("POST", f"{ROOT}/accounts", caller="reporting", body=large).status
+        )
+    )
+    sender.start()
+    assert begun.wait(10)
+    assert staged.broker.ask("GET", READ, caller="reporting").status == 200
+    others_are_done.set()
+    sender.join()
+    assert in_time == [True]
+    assert answers == [403]
