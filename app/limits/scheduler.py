@@ -157,7 +157,7 @@ class Scheduler:
 
     def left(self, lane: Lane, flow: Flow, began: float) -> None:
         now = self._now()
-        lane.left(flow, now - began)
+        lane.left(flow, now - began, now)
         if lane.waiting:
             lane.let_go(now)
             self._wake(lane)

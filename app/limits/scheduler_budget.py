@@ -31,6 +31,17 @@ LIMITS_LEAST: Final = 0.05
 LIMITS_MOST: Final = 64.0
 """Of the limits that were assumed; more web servers than this nobody has."""
 
+CEILING: Final = 0.95
+"""Of the number at which Dataverse had enough: up to here it rises as quickly as ever."""
+
+PROBE_EVERY_S: Final = 15.0
+PROBE_SELDOM_S: Final = 240.0
+"""Whether more goes meanwhile is tried so often. Each try that fails costs everybody a pause, and
+the next one comes four times as late; one that goes well halves the time."""
+PROBE: Final = 1.25
+PROBE_LEAST: Final = 2.0
+"""By how much the ceiling is lifted then, and at the least."""
+
 
 class Exceeded(Enum):
     """Which limit a 429 names."""
@@ -148,41 +159,75 @@ class Concurrency:
 
     Not a gradient of latency: one query of Dataverse's takes a thousand times as long as another,
     so latency says more about what is asked than about who is tired. A 429 for concurrency is a
-    clear word. Latency only keeps the number from rising.
+    clear word, and remembered: a number that rose to it again and again would spend a third of the
+    time in pauses. Latency only keeps the number from rising.
     """
 
-    __slots__ = ("_assumed", "_calm_s", "_cut_at", "_recent_s", "_since_rise", "limit")
+    __slots__ = (
+        "_assumed",
+        "_calm_s",
+        "_ceiling",
+        "_cut_at",
+        "_probe_s",
+        "_probed_at",
+        "_since_rise",
+        "limit",
+        "recent_s",
+    )
 
     def __init__(self, assumed: Protection, now: float) -> None:
         self._assumed = assumed.concurrency
         self.limit = assumed.concurrency * 0.9
-        self._recent_s = 0.0
+        self.recent_s = 0.0
+        """How long Dataverse took lately."""
         self._calm_s = 0.0
         self._since_rise = 0
         self._cut_at = now - 3600.0
+        self._ceiling = float("inf")
+        self._probe_s = PROBE_EVERY_S
+        self._probed_at = now
 
     def admits(self, running: int) -> bool:
         return running + 1 <= max(1.0, self.limit)
 
-    def done(self, took_s: float, *, running: int) -> None:
+    def done(self, took_s: float, *, running: int, now: float) -> None:
         """One was answered. `running` are those that were on their way beside it."""
-        self._recent_s += (took_s - self._recent_s) * 0.1
+        self.recent_s += (took_s - self.recent_s) * 0.1
         self._calm_s += (took_s - self._calm_s) * 0.002
-        if running < self.limit * 0.8 or self._recent_s > 2.0 * self._calm_s + 0.05:
+        if running < self.limit * 0.8 or self.recent_s > 2.0 * self._calm_s + 0.05:
             return
         self._since_rise += 1
-        if self._since_rise >= self.limit:
-            self._since_rise = 0
+        if self._since_rise < self.limit:
+            return
+        self._since_rise = 0
+        if self.limit + 1.0 <= self._ceiling or self._probes(now):
             self.limit = min(self.limit + 1.0, self._assumed * LIMITS_MOST)
+
+    def _probes(self, now: float) -> bool:
+        if now - self._probed_at < self._probe_s:
+            return False
+        self._probed_at = now
+        self._probe_s = max(PROBE_EVERY_S, self._probe_s / 2.0)
+        self._ceiling = max(self._ceiling + PROBE_LEAST, self._ceiling * PROBE)
+        return True
 
     def divide(self, assumed: Protection, factor: float) -> None:
         self._assumed = assumed.concurrency
         self.limit = max(1.0, self.limit * factor)
+        self._ceiling *= factor
 
-    def exceeded(self, running: int, now: float) -> None:
-        """All that were refused together are one word: cut once for them."""
+    def exceeded(self, running: int, now: float, *, at_once: bool) -> None:
+        """All that were refused together are one word: cut once for them.
+
+        `at_once`: so many at once were too many. Execution time says nothing of that number.
+        """
         if now - self._cut_at < 1.0:
             return
         self._cut_at = now
         self._since_rise = 0
-        self.limit = max(1.0, min(self.limit, float(running)) * 0.8)
+        level = min(self.limit, float(running))
+        self.limit = max(1.0, level * 0.8)
+        if at_once:
+            self._ceiling = max(1.0, level * CEILING)
+            self._probed_at = now
+            self._probe_s = min(self._probe_s * 4.0, PROBE_SELDOM_S)

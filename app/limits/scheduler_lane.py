@@ -113,18 +113,24 @@ class Lane:
             self.waiting -= 1
 
     def _expected_s(self, flow: Flow, now: float) -> float:
-        """A floor of the wait: as if the whole pace were this caller's, and Dataverse quick."""
-        pace = self.budget.per_s
+        """The wait, rather too short than too long: who is sent away might have been served.
+
+        As if the whole pace were this caller's. Of the places with Dataverse it has its share, or
+        all that leave, whichever is sooner.
+        """
         ahead = len(flow.waiting) + 1 - max(0.0, flow.tokens, self.budget.level)
-        return max(0.0, self._paused_until - now) + max(0.0, ahead / pace)
+        paced_s = max(0.0, ahead / self.budget.per_s)
+        before = min(self.waiting, len(flow.waiting) / self._flows.share(flow, now))
+        placed_s = before * self.concurrency.recent_s / max(1.0, self.concurrency.limit)
+        return max(0.0, self._paused_until - now) + max(paced_s, placed_s)
 
     # ------------------------------------------------------------ going out
 
-    def left(self, flow: Flow, took_s: float) -> None:
+    def left(self, flow: Flow, took_s: float, now: float) -> None:
         """One came back; `took_s` is how long Dataverse worked on it."""
         flow.running -= 1
         self.running -= 1
-        self.concurrency.done(took_s, running=self.running + 1)
+        self.concurrency.done(took_s, running=self.running + 1, now=now)
         more = self.budget.worth(took_s)
         if more > 0.0:
             self.budget.spend(more)
@@ -138,7 +144,8 @@ class Lane:
         if limit is not Exceeded.CONCURRENCY:
             self.budget.exceeded(limit, now)
         if limit is not Exceeded.REQUESTS:
-            self.concurrency.exceeded(self.running, now)
+            at_once = limit is Exceeded.CONCURRENCY
+            self.concurrency.exceeded(self.running, now, at_once=at_once)
         if retry_after_s is not None:
             self.pause(limit, retry_after_s, now)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from app.limits.scheduler import Exceeded, Protection, Scheduler, Share
-from app.limits.scheduler_budget import BURST
+from app.limits.scheduler_budget import BURST, PROBE_EVERY_S, PROBE_SELDOM_S, Concurrency
 from app.limits.scheduler_lane import WAITING_OF_ONE_MOST, Overloaded, Paused
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +139,7 @@ async def test_long_requests_are_paid_for_by_who_makes_them() -> None:
     slow = lane.flow("slow", 1.0, driven.clock.now)
     gone = 0
     while lane.enter_now(slow, driven.clock.now):
-        lane.left(slow, 5.0)
+        lane.left(slow, 5.0, driven.clock.now)
         gone += 1
 
     # Sixty may go at once; five seconds are worth fifty.
@@ -344,3 +344,91 @@ async def test_a_pools_least_loaded_member_is_chosen() -> None:
     scheduler.exceeded("c", ENV, Exceeded.REQUESTS, timedelta(seconds=60))
     assert scheduler.choose(("a", "b", "c"), ENV) == "b"
     assert scheduler.choose(("c",), ENV) == "c"
+
+
+# -------------------------------------------------------------------- how many at once
+
+
+def busy(concurrency: Concurrency, now: float, seconds: float, *, took_s: float = 0.05) -> float:
+    """As many are on their way as may be, each for so long. When it is over."""
+    until = now + seconds
+    while now < until:
+        for _ in range(int(concurrency.limit)):
+            concurrency.done(took_s, running=int(concurrency.limit), now=now)
+        now += took_s
+    return now
+
+
+def test_before_the_first_word_the_number_rises_with_the_load() -> None:
+    concurrency = Concurrency(Protection(concurrency=52), 0.0)
+    busy(concurrency, 0.0, 5.0)
+    assert concurrency.limit > 100
+
+
+def test_a_number_that_was_too_many_is_come_near_to_at_once_and_tried_again_later() -> None:
+    concurrency = Concurrency(Protection(concurrency=52), 0.0)
+    concurrency.limit = 60.0
+    concurrency.exceeded(60, 0.0, at_once=True)
+    assert concurrency.limit == 48
+
+    now = busy(concurrency, 0.0, 2.0)
+    assert 56 <= concurrency.limit <= 57
+    now = busy(concurrency, now, PROBE_EVERY_S * 4 - 3.0)
+    assert concurrency.limit <= 57, "nobody tries yet"
+    busy(concurrency, now, 3.0)
+    assert concurrency.limit > 60
+
+
+def test_each_try_that_fails_makes_the_next_one_wait_longer() -> None:
+    concurrency = Concurrency(Protection(concurrency=52), 0.0)
+    now, words = 0.0, 0
+    while now < 3600.0:
+        now = busy(concurrency, now, 0.05)
+        if concurrency.limit > 52:
+            words += 1
+            concurrency.exceeded(53, now, at_once=True)
+            now += 1.0
+    assert words <= 3600 / PROBE_SELDOM_S * 2 + 5
+    assert concurrency.limit > 45
+
+
+def test_a_word_at_a_quiet_moment_is_forgotten_in_minutes() -> None:
+    concurrency = Concurrency(Protection(concurrency=52), 0.0)
+    concurrency.exceeded(3, 0.0, at_once=True)
+    busy(concurrency, 0.0, 360.0)
+    assert concurrency.limit > 40
+
+
+def test_execution_time_says_nothing_of_how_many_may_go_at_once() -> None:
+    concurrency = Concurrency(Protection(concurrency=52), 0.0)
+    concurrency.exceeded(60, 0.0, at_once=False)
+    busy(concurrency, 0.0, 5.0)
+    assert concurrency.limit > 60
+
+
+@pytest.mark.parametrize(("deadline_s", "waits"), [(8.2, 17), (60.0, 60)])
+async def test_who_would_wait_for_nothing_since_dataverse_is_slow_is_told_at_once(
+    deadline_s: float, waits: int
+) -> None:
+    """Ten at once, five seconds each: the seventeenth in line comes in eight."""
+    scheduler = Scheduler(Protection(requests=1e9, execution_s=1e9, concurrency=10 / 0.9))
+    lane = scheduler.lane(APP, ENV)
+    lane.concurrency.recent_s = 5.0
+    for _ in range(10):
+        scheduler.enter_now(APP, ENV, share("flood"))
+    asked = [
+        asyncio.create_task(scheduler.enter(APP, ENV, share("flood"), timeout_s=deadline_s))
+        for _ in range(60)
+    ]
+    await settle()
+    refused = [task for task in asked if task.done()]
+    assert (lane.waiting, len(refused)) == (waits, 60 - waits)
+    for task in refused:
+        assert isinstance(task.exception(), Overloaded)
+
+    other = asyncio.create_task(scheduler.enter(APP, ENV, share("modest"), timeout_s=deadline_s))
+    await settle()
+    assert not other.done(), "who has nothing in line has his share to wait for"
+    for task in (*asked, other):
+        task.cancel()
+    await asyncio.gather(*asked, other, return_exceptions=True)
