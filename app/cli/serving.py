@@ -32,6 +32,10 @@ KEEP_ALIVE_S: Final = 75
 """Longer than the 60 seconds after which load balancers drop an idle connection: the side that
 sends requests should be the one that closes, or a request meets a closed connection."""
 
+BACKLOG: Final = 4096
+"""Connections that wait to be taken: Linux allows as many (net.core.somaxconn). Beyond, the system
+drops attempts, and whoever tries again does so after one second, and then after three."""
+
 COLLECT_AFTER: Final = (50_000, 20, 50)
 """Garbage collection, rarer: the path makes no cycles, and a pass over schemas stops the world."""
 
@@ -99,6 +103,7 @@ def server_config(settings: Settings, app: Any, *, factory: bool = False) -> uvi
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.tls_cert_file,
