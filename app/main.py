@@ -59,14 +59,13 @@ from app.tokens.service import TokenService
 from app.web.dialects import Dialects
 from app.web.discovery import Discovery
 from app.web.dispatch import Dispatcher
-from app.web.explaining import Explainer
 from app.web.health import Health
+from app.web.late import Late
 from app.web.managed_identity import ManagedIdentity
-from app.web.management import create_management
 from app.web.oauth import OAuth
-from app.web.openapi.document import openapi_json
 from app.web.problems import status_of
 from app.web.proxy import Proxy
+from app.web.recorded import Recorded
 from app.web.tokens import Tokens
 from app.web.wired import Applications, Directory, Door, Readiness, TokenIssuer
 
@@ -122,14 +121,14 @@ class BrokerApp:
         self._settings = settings
         self.running: Running | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Not a coroutine around another one: each costs every request something.
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
+            return self._lifespan(receive, send)
         running = self.running
         assert running is not None, "the server did not run the lifespan"
         assert running.dispatcher is not None
-        await running.dispatcher(scope, receive, send)
+        return running.dispatcher(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -273,13 +272,9 @@ def _addresses(running: Running) -> App:
     metrics.watch_configuration(readiness.configuration_state)
     metrics.watch_credentials(applications.expiries)
     metrics.watch_identities(directory.uses)
-    management = create_management(
-        admission=door,
-        directory=directory,
-        records=audit.reader,
-        applications=applications,
-        explainer=Explainer(world, running.judge),
-        openapi=openapi_json,
+    # Within the record: who is not known does not make it.
+    management = Recorded(
+        Late(partial(_management, running, directory, applications)), admission=door
     )
     issuer, token_door = TokenIssuer(broker, applications), Door(broker, "token")
     admin_door = Door(broker, "admin")
@@ -301,6 +296,22 @@ def _addresses(running: Running) -> App:
                 algorithms=(ALGORITHM,),
             ),
         ),
+    )
+
+
+def _management(running: Running, directory: Directory, applications: Applications) -> App:
+    # FastAPI, its routes and their models are a ninth of the process and a fifth of its start,
+    # and no caller of the Web API or of a token endpoint needs them.
+    from app.web.explaining import Explainer  # noqa: PLC0415
+    from app.web.management import management_app  # noqa: PLC0415
+    from app.web.openapi.document import openapi_json  # noqa: PLC0415
+
+    return management_app(
+        directory=directory,
+        records=running.audit.reader,
+        applications=applications,
+        explainer=Explainer(running.world, running.judge),
+        openapi=openapi_json,
     )
 
 

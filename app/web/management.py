@@ -1,7 +1,7 @@
 """The addresses for people and their tools, in FastAPI: slower than the hot ones, and described.
 
 Every request of theirs passes `web.recorded` first, so that a caller is known, and its answer is
-on the record before it leaves.
+on the record before it leaves. Only then is this app made (`web.late`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.web.callers import CallerAddresses
 from app.web.openapi.answers import problem_answers
 from app.web.policy import PolicyAddresses
 from app.web.problems import PROBLEMS, problem
-from app.web.recorded import REASON_KEY, Recorded
+from app.web.recorded import REASON_KEY
 from app.web.roles import Caller  # noqa: TC001 - FastAPI reads annotations at run time
 from app.web.views import ProblemKind
 
@@ -32,36 +32,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from app.web.applications import Applications
-    from app.web.asgi import App
     from app.web.audit import Records
     from app.web.callers import Directory
     from app.web.policy import Explainer
-    from app.web.recorded import Admission
 
 _ERRORS_SHOWN: Final = 5
-
-
-def create_management(
-    *,
-    admission: Admission,
-    directory: Directory,
-    records: Records,
-    applications: Applications,
-    explainer: Explainer,
-    openapi: Callable[[], bytes],
-) -> App:
-    """The management app, wrapped so that every request of it is admitted and recorded.
-
-    `openapi` gives the document of all addresses as JSON.
-    """
-    inner = management_app(
-        directory=directory,
-        records=records,
-        applications=applications,
-        explainer=explainer,
-        openapi=openapi,
-    )
-    return Recorded(inner, admission=admission)
 
 
 def management_app(
@@ -72,7 +47,7 @@ def management_app(
     explainer: Explainer,
     openapi: Callable[[], bytes],
 ) -> FastAPI:
-    """The FastAPI app alone: for the wrapper above, and to be described.
+    """The FastAPI app. `openapi` gives the document of all addresses as JSON.
 
     No documentation pages: they load scripts from somebody else's host into a page where
     people paste keys. The document itself is served to callers.

@@ -17,11 +17,6 @@ from app.telemetry.metrics import (
 from app.tokens.status import trouble
 from app.web.health import Check
 from app.web.issuing import Issued
-from app.web.views import (
-    ApplicationView,
-    CredentialView,
-    IdentityUseView,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
     from app.tokens.service import TokenService
     from app.web.asgi import RequestHead
     from app.web.issuing import Credential
+    from app.web.views import ApplicationView, CredentialView, IdentityUseView
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +125,9 @@ class Applications:
         return None if found is None else str(found.client_id)
 
     def applications(self) -> Sequence[ApplicationView]:
+        # Pydantic's models are made at their import, and only management needs these.
+        from app.web.views import ApplicationView, CredentialView  # noqa: PLC0415
+
         by_name: dict[str, list[CredentialView]] = {}
         for status in self.tokens.status():
             by_name.setdefault(status.application, []).append(
@@ -177,6 +176,8 @@ class Directory:
         return self.world.standing.configuration
 
     def identities(self, caller: str) -> Sequence[IdentityUseView]:
+        from app.web.views import IdentityUseView  # noqa: PLC0415 - as in `Applications`
+
         return tuple(
             IdentityUseView(
                 kind=status.kind,

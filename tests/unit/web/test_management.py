@@ -15,8 +15,9 @@ from app.config.model import Configuration
 from app.errors import Unavailable, Unreadable
 from app.identity.caller import Caller, IdentityRef
 from app.web.audit import AuditRecord
-from app.web.management import create_management
+from app.web.management import management_app
 from app.web.problems import PROBLEMS
+from app.web.recorded import Recorded
 from app.web.views import (
     ApplicationView,
     CredentialView,
@@ -148,14 +149,14 @@ class Admitted:
 
 
 def app(broker: Broker) -> App:
-    return create_management(
-        admission=broker,
+    inner = management_app(
         directory=broker,
         records=broker,
         applications=broker,
         explainer=broker,
         openapi=lambda: b'{"openapi":"3.1.0"}',
     )
+    return Recorded(inner, admission=broker)
 
 
 async def test_a_caller_is_told_who_it_is_and_what_it_may_do(call: Any) -> None:
