@@ -76,7 +76,7 @@ class _Answer:
         if self.body:
             yield self.body
 
-    def arrived(self) -> bytes:
+    async def whole(self) -> bytes:
         return self.body
 
     async def aclose(self) -> None:

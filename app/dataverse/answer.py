@@ -23,6 +23,9 @@ UNREAD_HIGH_BYTES: Final = 32 * 1024
 
 UNREAD_LOW_BYTES: Final = 16 * 1024
 
+WHOLE_BYTES: Final = 224 * 1024
+"""A body that says to be no longer is read to its end, however slow its reader is."""
+
 
 class Source(Protocol):
     """The connection, as far as an answer needs it."""
@@ -44,6 +47,8 @@ class Answer:
     __slots__ = (
         "_ended",
         "_failure",
+        "_high_bytes",
+        "_is_long",
         "_pieces",
         "_source",
         "_unread_bytes",
@@ -58,6 +63,8 @@ class Answer:
         self._source: Source | None = source
         self._pieces: deque[bytes] = deque()
         self._unread_bytes = 0
+        self._high_bytes = UNREAD_HIGH_BYTES
+        self._is_long = False
         self._ended = False
         self._failure: ExchangeFailed | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -74,10 +81,14 @@ class Answer:
         """Whether all of `chunks()` is here, so that it will not wait."""
         return self._ended
 
-    def arrived(self) -> bytes | None:
-        """What is left of the body, taken at once; None where some of it is still to come."""
-        if not self._ended:
-            return None
+    async def whole(self) -> bytes | None:
+        """What is left of the body, taken at once; None where that is too long to wait for."""
+        while not self._ended:
+            if self._failure is not None:
+                raise self._failure
+            if self._source is None or self._is_long or self._unread_bytes > self._high_bytes:
+                return None
+            await self._wait()
         pieces = self._pieces
         if len(pieces) == 1:
             return pieces.popleft()
@@ -133,9 +144,14 @@ class Answer:
 
     # ----------------------------------------------------- the connection's half
 
-    def begin(self, status: int, headers: Headers) -> None:
+    def begin(self, status: int, headers: Headers, body_bytes: int | None) -> None:
+        """`body_bytes` None: the body's end will tell."""
         self.status = status
         self.headers = headers
+        if body_bytes is not None:
+            self._is_long = body_bytes > WHOLE_BYTES
+            if not self._is_long:
+                self._high_bytes = WHOLE_BYTES
         self.wake()
 
     def push(self, piece: bytes) -> bool:
@@ -143,7 +159,7 @@ class Answer:
         self._pieces.append(piece)
         self._unread_bytes += len(piece)
         self.wake()
-        return self._unread_bytes > UNREAD_HIGH_BYTES
+        return self._unread_bytes > self._high_bytes
 
     def end(self) -> None:
         self._ended = True

@@ -253,7 +253,7 @@ class Connection(asyncio.BufferedProtocol):
         if reader.status is None:
             return
         if not answer.has_head:
-            answer.begin(reader.status, reader.headers)
+            answer.begin(reader.status, reader.headers, reader.body_bytes)
         if body and answer.push(body):
             self._pause_reading()
         if reader.complete:

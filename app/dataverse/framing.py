@@ -45,6 +45,7 @@ class AnswerReader:
         "_remaining",
         "_tail",
         "_tokens",
+        "body_bytes",
         "complete",
         "headers",
         "reusable",
@@ -60,6 +61,8 @@ class AnswerReader:
         """
         self.status: int | None = None
         self.headers: Headers = ()
+        self.body_bytes: int | None = None
+        """The length of a body that is to come, where the head tells it."""
         self.complete = False
         self.reusable = False
         self.surplus = False
@@ -184,7 +187,7 @@ class AnswerReader:
         elif chunked:
             self._parser = parser
         elif length is not None:
-            self._remaining = length
+            self._remaining = self.body_bytes = length
             self.complete = length == 0
         elif self._close_delimited:
             self._ends_with_connection = True

@@ -47,10 +47,10 @@ class UpstreamAnswer(Protocol):
         """
         ...
 
-    def arrived(self) -> bytes | None:
-        """What is left of the body, taken at once; None where some of it is still to come.
+    async def whole(self) -> bytes | None:
+        """What is left of the body, taken at once; None where that is too long to wait for.
 
-        Where the body broke off this is None too, and `chunks` tells.
+        Then `chunks` gives it. Raises `ExchangeFailed` where it breaks off before its end.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""Dataverse's answer on its way to the caller: streamed, its last piece held back.
+"""Dataverse's answer on its way to the caller: streamed, its last bytes held back.
 
-The piece that is held is what makes the outcome durable before the last byte: when the record
+What is held is what makes the outcome durable before the last byte: when the record
 cannot be kept the connection is cut, and the caller knows that it has not got everything.
 """
 
@@ -15,6 +15,7 @@ from app.path.recording import AnswerCut
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from app.dataverse.batch_answer import BatchAnswerRewriter
     from app.path.carrying import Carried
     from app.path.exchange import Exchange
     from app.path.recording import Recording
@@ -35,6 +36,13 @@ WHOLE_BYTES_MAX = 64 * 1024
 it then, and its length can be told. A longer one streams, and holds no more than this.
 """
 
+UNPACKED_BYTES_MAX = 192 * 1024
+"""The same for one that came packed and is here to its end: nothing else is held of it."""
+
+HELD_BYTES = 1024
+"""Of an answer that streams, until its outcome is durable: without it nobody can take it for the
+whole."""
+
 
 async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording: Recording) -> None:
     """Raises `BrokerError` before the answer has begun, `AnswerCut` afterwards."""
@@ -43,28 +51,35 @@ async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording:
     held: list[bytes] = []
     held_bytes = 0
     try:
-        whole = _whole(carried)
-        if whole is not None:
+        body = await answer.whole()
+        if body is not None:
             # Dataverse is done with it: the next one need not wait for our disk.
             carried.turn.leave()
-            exchange.bytes_out += len(whole)
-            await recording.conclude(exchange, answer.status)
-            begun = True
-            await reply.begin(answer.status, answer_headers(carried, exchange, len(whole)))
-            await reply.write(whole, last=True)
-            return
-        async for piece in _rewritten(carried):
-            if held and (begun or held_bytes + len(piece) > WHOLE_BYTES_MAX):
-                if not begun:
-                    if not exchange.intended:
-                        await recording.intend(exchange)
-                    begun = True
-                    await reply.begin(answer.status, answer_headers(carried, exchange, None))
-                exchange.bytes_out += held_bytes
-                await reply.write(b"".join(held), last=False)
-                held, held_bytes = [], 0
+            if carried.decoder is None:
+                whole = _whole(body, carried.rewriter)
+                exchange.bytes_out += len(whole)
+                await recording.conclude(exchange, answer.status)
+                begun = True
+                await reply.begin(answer.status, answer_headers(carried, exchange, len(whole)))
+                await reply.write(whole, last=True)
+                return
+        most = WHOLE_BYTES_MAX if body is None else UNPACKED_BYTES_MAX
+        async for piece in _rewritten(carried, body):
             held.append(piece)
             held_bytes += len(piece)
+            if held_bytes <= most:
+                continue
+            if not begun:
+                if not exchange.intended:
+                    await recording.intend(exchange)
+                begun, most = True, HELD_BYTES
+                await reply.begin(answer.status, answer_headers(carried, exchange, None))
+            together = b"".join(held)
+            held, leaving = [together[-HELD_BYTES:]], together[:-HELD_BYTES]
+            del piece, together
+            exchange.bytes_out += len(leaving)
+            held_bytes = HELD_BYTES
+            await reply.write(leaving, last=False)
         exchange.bytes_out += held_bytes
         await recording.conclude(exchange, answer.status)
         if not begun:
@@ -79,21 +94,21 @@ async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording:
         await carried.aclose()
 
 
-def _whole(carried: Carried) -> bytes | None:
-    """The whole body for the caller where all of it is here already, as it is for most answers."""
-    rewriter = carried.rewriter
-    if carried.decoder is not None or not (rewriter is None or isinstance(rewriter, LinkRewriter)):
-        return None
-    body = carried.answer.arrived()
-    if body is None or rewriter is None:
+def _whole(body: bytes, rewriter: LinkRewriter | BatchAnswerRewriter | None) -> bytes:
+    if rewriter is None:
         return body
-    return rewriter.whole(body)
+    if isinstance(rewriter, LinkRewriter):
+        return rewriter.whole(body)
+    return rewriter.feed(body) + rewriter.finish()
 
 
-async def _rewritten(carried: Carried) -> AsyncIterator[bytes]:
-    """The body for the caller: unpacked where its links had to be turned, else as it came."""
+async def _rewritten(carried: Carried, body: bytes | None) -> AsyncIterator[bytes]:
+    """The body for the caller: unpacked where its links had to be turned, else as it came.
+
+    `body` where it is here to its end.
+    """
     rewriter, decoder = carried.rewriter, carried.decoder
-    async for chunk in carried.answer.chunks():
+    async for chunk in carried.answer.chunks() if body is None else _at_once(body):
         for piece in (chunk,) if decoder is None else decoder.feed(chunk):
             out = piece if rewriter is None else rewriter.feed(piece)
             if out:
@@ -104,6 +119,10 @@ async def _rewritten(carried: Carried) -> AsyncIterator[bytes]:
         rest = rewriter.finish()
         if rest:
             yield rest
+
+
+async def _at_once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 DROPPED_MAX = 32

@@ -38,7 +38,7 @@ class KeptAnswer:
             # Whoever passes it on will see the same, and say so.
             return b""
 
-    def arrived(self) -> bytes | None:
+    async def whole(self) -> bytes | None:
         if not self._whole:
             return None
         start, self._start = self._start, b""

@@ -336,6 +336,23 @@ def test_an_answer_that_breaks_off_is_cut_for_the_caller_too(staged: Staged) -> 
     ]
 
 
+def test_an_answer_that_breaks_off_before_it_has_begun_is_an_error(staged: Staged) -> None:
+    whole = rows(1000)
+
+    async def half(
+        _arrived: Arrived, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(whole[: len(whole) // 2])
+        await writer.drain()
+
+    staged.prod.answer = lambda _: half
+    answer = staged.broker.ask("GET", READ, caller="reporting", headers={"Broker-Retry": "none"})
+    assert (answer.status, answer.json()["error"]["code"]) == (502, "upstream-broke")
+    assert b"xxx" not in answer.body
+    [record] = staged.broker.records_of(answer.header("broker-request-id"))
+    assert told([record]) == [("outcome", "error", "upstream_failed", 502, "upstream-broke")]
+
+
 # -------------------------------------------------------------- no record can be kept
 
 

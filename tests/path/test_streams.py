@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from app.dataverse.answer import WHOLE_BYTES
 from app.path import judging
 from app.path.aside import LARGE_BYTES
+from app.path.delivering import HELD_BYTES, UNPACKED_BYTES_MAX
 from app.policy.decide import decide
 from tests.path.raw_http import request_bytes
 from tests.path.reaching import until
@@ -304,6 +306,33 @@ def test_links_are_right_however_the_answer_is_cut(
     answer = staged.broker.ask("GET", READ, caller="reporting")
     assert answer.header("content-encoding") is None
     assert answer.body == expected
+
+
+def rows_of(size: int) -> bytes:
+    return b'{"value":["' + b"x" * (size - 14) + b'"]}'
+
+
+@pytest.mark.parametrize(
+    ("size", "packed", "records"),
+    [
+        pytest.param(WHOLE_BYTES, False, 1, id="of a length that is waited for"),
+        pytest.param(WHOLE_BYTES + 1, False, 2, id="longer"),
+        pytest.param(UNPACKED_BYTES_MAX, True, 1, id="packed"),
+        pytest.param(UNPACKED_BYTES_MAX + HELD_BYTES + 1, True, 2, id="packed, longer"),
+    ],
+)
+def test_an_answer_that_is_whole_has_its_length_and_one_record(
+    staged: Staged, size: int, records: int, *, packed: bool
+) -> None:
+    said = rows_of(size)
+    kind = {"Content-Type": JSON, **({"Content-Encoding": "gzip"} if packed else {})}
+    staged.prod.answer = lambda _: says(200, gzip.compress(said) if packed else said, kind)
+    answer = staged.broker.ask("GET", READ, caller="reporting")
+    assert answer.body == said
+    assert answer.header("content-length") == (str(size) if records == 1 else None)
+    kept = staged.broker.until_recorded(answer.header("broker-request-id"), count=records)
+    assert [r.phase for r in kept] == ["intent", "outcome"][-records:]
+    assert kept[-1].bytes_out == size
 
 
 @pytest.mark.slow

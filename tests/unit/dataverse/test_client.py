@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from app.dataverse import connection as connection_module
-from app.dataverse.answer import READ_BYTES, UNREAD_HIGH_BYTES
+from app.dataverse.answer import READ_BYTES, UNREAD_HIGH_BYTES, WHOLE_BYTES
 from app.dataverse.client import Origin, UpstreamClient, tls_context
 from app.dataverse.connection import Patience
 from app.dataverse.failures import ExchangeFailed, Stage, UpstreamBusy
@@ -364,6 +364,83 @@ async def test_a_large_answer_waits_for_a_slow_reader() -> None:
         assert total == size
         assert most <= 256 * 1024
         assert client.pool.idle_connections == 1
+
+
+def in_pieces(head: bytes, body: bytes, *, pause_after: int) -> Handler:
+    """The body's end comes later than its beginning."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (head, body[:pause_after]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.write(body[pause_after:])
+            await writer.drain()
+
+    return handler
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+_CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "is_whole"),
+    [
+        pytest.param(b"Content-Length: 0", b"", True, id="nothing"),
+        pytest.param(b"Content-Length: 9", b"123456789", True, id="short"),
+        pytest.param(b"Content-Length: %d" % WHOLE_BYTES, b"x" * WHOLE_BYTES, True, id="just"),
+        pytest.param(
+            b"Content-Length: %d" % (WHOLE_BYTES + 1), b"x" * (WHOLE_BYTES + 1), False, id="above"
+        ),
+        pytest.param(_CHUNKED, b"x" * UNREAD_HIGH_BYTES, True, id="chunks"),
+        pytest.param(_CHUNKED, b"x" * 4 * WHOLE_BYTES, False, id="many chunks"),
+    ],
+)
+async def test_a_body_is_whole_where_it_says_to_be_short_or_proves_so(
+    head: bytes, body: bytes, *, is_whole: bool
+) -> None:
+    framed = chunked(body) if head == _CHUNKED else body
+    async with client_of(in_pieces(head, framed, pause_after=len(framed) - 5)) as client:
+        for _ in range(2):
+            answer = await client.send(GET, timeout_s=5)
+            whole = await answer.whole()
+            assert (whole is not None) == is_whole
+            assert whole == body if is_whole else await body_of(answer) == body
+            await answer.aclose()
+        assert client.pool.open_connections == 1
+
+
+async def test_a_long_body_is_not_waited_for() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (WHOLE_BYTES + 1))
+        await reader.read()
+
+    async with client_of(handler) as client:
+        answer = await client.send(GET, timeout_s=5)
+        async with asyncio.timeout(1):
+            assert await answer.whole() is None
+        await answer.aclose()
+
+
+@pytest.mark.parametrize("length", [10, WHOLE_BYTES])
+async def test_a_body_that_breaks_off_is_never_whole(length: int) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+        writer.write(b"x" * (length - 1))
+        await writer.drain()
+
+    async with client_of(handler) as client:
+        answer = await client.send(GET, timeout_s=5)
+        with pytest.raises(ExchangeFailed, match="in the middle of its answer"):
+            await answer.whole()
+        await answer.aclose()
 
 
 async def test_an_answer_closed_early_cuts_its_connection() -> None:
