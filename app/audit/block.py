@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from app.audit import postings
-from app.audit.record import OUTCOME_PREFIX, is_record, record_id, record_time
+from app.audit.record import BACKSLASH, OUTCOME_PREFIX, is_record, record_id, record_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -172,7 +172,7 @@ def _likeness(body: bytes) -> bytes | None:
     others, which are to be read.
     """
     # Without a backslash no quote stands within a text, so that a name is where it seems to be.
-    if b"\\" in body or not body.startswith(_BEFORE_TIME, _ID_END) or body.endswith(b"]}"):
+    if BACKSLASH in body or not body.startswith(_BEFORE_TIME, _ID_END) or body.endswith(b"]}"):
         return None
     target = body.find(_TARGET, _TIME_END)
     after = body.find(b'"', target + len(_TARGET)) if target > 0 else _TIME_END

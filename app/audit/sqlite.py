@@ -103,8 +103,9 @@ class SqliteStore:
         # One statement is one transaction, and gives the GIL up once and not once a row:
         # a thread that gets it back from a busy event loop may wait for milliseconds.
         values: list[Any] = []
-        for entry in entries:
-            values += (self._writer(connection, entry.writer), entry.seq, entry.body, entry.hash)
+        writer = self._writer(connection, entries[0].writer)
+        for _, seq, body, hash_ in entries:
+            values += (writer, seq, body, hash_)
         connection.execute(
             insert_rows("INTO entries (writer, seq, body, hash)", 4, len(entries)), values
         )

@@ -39,7 +39,10 @@ class JournalStore(Protocol):
         ...
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """All or none, durable on return. Raises `StoreFailed`, after which both are possible."""
+        """All or none, durable on return; of one chain.
+
+        Raises `StoreFailed`, after which both are possible.
+        """
         ...
 
     def head(self, writer: str) -> Head | None:

@@ -94,7 +94,13 @@ def test_the_bytes_of_a_record_are_these(record: Callable[..., Record]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a\r\nb", "\x1b[31mred", "\x00", "\x7f", "\x9b31m", "\u202eevil", "\u2028", "\ud800"],
+    [
+        "a\r\nb",
+        "\x1b[31mred",
+        *("\x00", "\x7f", "\x9b31m", "\u202eevil", "\u2028", "\ud800"),
+        # Its bytes begin and end as those of the mark do; and it stands among marks.
+        *("\u2066", "…\u2066…", "…\x9b…", "\u2066…", "…\u2066"),
+    ],
     ids=ascii,
 )
 def test_control_characters_arrive_as_harmless_text(
@@ -178,6 +184,11 @@ def test_accesses_are_recorded_in_one_order_and_all_columns_as_null() -> None:
 )
 def test_a_timestamp_is_utc_in_microseconds(moment: datetime, text: str) -> None:
     assert timestamp(moment) == text
+
+
+@given(moment=st.datetimes(timezones=st.just(UTC)))
+def test_a_timestamp_reads_as_the_moment_that_it_is_of(moment: datetime) -> None:
+    assert timestamp(moment) == moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def test_ids_are_uuids_of_version_7_and_rise() -> None:
