@@ -20,7 +20,6 @@ import structlog
 
 from app.audit.audit import audit_at
 from app.audit.keys import CheckpointSigner
-from app.audit.sinks import sinks_of
 from app.audit.target import recorded_target
 from app.broker import Broker
 from app.config.current import Current
@@ -70,6 +69,8 @@ from app.web.tokens import Tokens
 from app.web.wired import Applications, Directory, Door, Readiness, TokenIssuer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from app.audit.audit import Audit
     from app.audit.forwarder import Sink
     from app.config import model
@@ -320,6 +321,11 @@ def _management(running: Running, directory: Directory, applications: Applicatio
 
 def _sinks(settings: Settings) -> list[Sink]:
     url = settings.audit_webhook_url
+    if not (settings.audit_stdout or url or any(name.startswith("OTEL_") for name in os.environ)):
+        return []
+    # They bring an HTTP client along, which takes 3 MiB.
+    from app.audit.sinks import sinks_of  # noqa: PLC0415
+
     return sinks_of(
         stdout=sys.stdout.buffer if settings.audit_stdout else None,
         webhook_url=None if url is None else url.get_secret_value(),

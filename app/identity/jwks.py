@@ -8,10 +8,10 @@ import json
 import ssl
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import httpx2
 import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -22,6 +22,7 @@ from app.identity.refusal import IssuerUnavailable, Unrecognised
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx2
     from joserfc.jwk import Key
 
     from app.config.model import Issuer
@@ -121,6 +122,11 @@ class Jwks:
             previous = self._attempted_at
             if self._monotonic() - previous < self._interval():
                 return
+            # Of no use before the first JWT, and 3 MiB; imported beside the loop, since it takes
+            # as long as a hundred requests.
+            await asyncio.to_thread(import_module, "httpx2")
+            import httpx2  # noqa: PLC0415
+
             self._attempted_at = self._monotonic()
             try:
                 self._keys = await self._fetch()
@@ -140,6 +146,8 @@ class Jwks:
                 log.info("issuer.keys_fetched", issuer=self._issuer.issuer, keys=len(self._keys))
 
     async def _fetch(self) -> tuple[VerifyingKey, ...]:
+        import httpx2  # noqa: PLC0415 - there by now, as in `_refresh`
+
         # Reading a bundle of CAs takes tens of milliseconds; each time, since it may have changed.
         tls = await asyncio.to_thread(self._tls_context)
         async with httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_S) as client:
@@ -192,6 +200,8 @@ class Jwks:
     def _tls_context(self) -> ssl.SSLContext:
         if self._issuer.ca_file is not None:
             return ssl.create_default_context(cafile=self._issuer.ca_file)
+        import httpx2  # noqa: PLC0415 - there by now, as in `_refresh`
+
         return httpx2.create_ssl_context()
 
 
