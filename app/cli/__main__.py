@@ -1,5 +1,5 @@
 """`python -m app.cli`, where the script is not on PATH."""
 
-from app.cli.main import main
+from app.cli.entry import main
 
 main()

@@ -14,6 +14,7 @@ import typer
 
 from app.cli.audit import AsJson, Export, Since, Store, Until, audit, query_of
 from app.cli.doctor import app_user, doctor, roles
+from app.cli.entry import serve_until_told
 from app.cli.outcome import answering, end, say_json
 
 app = typer.Typer(
@@ -52,22 +53,10 @@ Config = Annotated[
 ]
 
 
-def main() -> None:
-    """What the script `token-broker` runs."""
-    app()
-
-
 @app.command()
 def serve(*, as_json: AsJson = False) -> None:
     """Serve, as the settings say, until SIGTERM or Ctrl-C. --json: log lines as JSON."""
-    with answering(as_json=as_json):
-        from app.cli.serving import serve
-        from app.cli.settings import read_settings
-
-        settings = read_settings()
-        if as_json:
-            settings = settings.model_copy(update={"log_format": "json"})
-        end(serve(settings))
+    serve_until_told(as_json=as_json)
 
 
 @app.command()

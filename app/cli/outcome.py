@@ -8,8 +8,6 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from app.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -41,16 +39,16 @@ def answering(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        raise SystemExit(ExitCode.INTERRUPTED) from None
     except BrokerError as error:
         _say(error.code, error.detail, as_json=as_json)
-        raise typer.Exit(ExitCode.FAILED) from None
+        raise SystemExit(ExitCode.FAILED) from None
     except Exception as error:
         detail = _known(error)
         if detail is None:
             raise
         _say(*detail, as_json=as_json)
-        raise typer.Exit(ExitCode.FAILED) from None
+        raise SystemExit(ExitCode.FAILED) from None
 
 
 def _known(error: Exception) -> tuple[str, str] | None:
@@ -77,7 +75,7 @@ def _say(code: str, detail: str, *, as_json: bool) -> None:
 def end(code: ExitCode) -> None:
     """Leave with this code; falling off a command's end is `DONE`."""
     if code is not ExitCode.DONE:
-        raise typer.Exit(code)
+        raise SystemExit(code)
 
 
 def say_json(value: Any) -> None:

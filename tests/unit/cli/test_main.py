@@ -53,7 +53,7 @@ def test_help_loads_nothing_that_the_broker_runs_on() -> None:
     program = (
         "import sys\n"
         "sys.argv = ['token-broker', '--help']\n"
-        "from app.cli.main import main\n"
+        "from app.cli.entry import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         f"print(sorted(set({heavy.split()!r}) & set(sys.modules)))\n"
@@ -85,9 +85,10 @@ def test_the_description_is_the_one_in_the_repository() -> None:
 
 
 def ended(error: BaseException, *, as_json: bool = False) -> int:
-    with pytest.raises(typer.Exit) as caught, answering(as_json=as_json):
+    with pytest.raises(SystemExit) as caught, answering(as_json=as_json):
         raise error
-    return caught.value.exit_code
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
 
 
 @pytest.mark.parametrize(

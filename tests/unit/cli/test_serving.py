@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,9 @@ def test_a_certificate_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
 class Served:
     """`token-broker serve` with the policy cases' configuration, on a free port."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, str], run: Sequence[str] = ("-m", "app.cli")
+    ) -> None:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -96,9 +99,10 @@ class Served:
             **settings,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve"],
+            [sys.executable, *run, "serve"],
             cwd=folder,
             env=environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -125,16 +129,17 @@ Serve = Callable[..., Served]
 def serve(tmp_path: Path) -> Iterator[Serve]:
     started: list[Served] = []
 
-    def start(**settings: str) -> Served:
-        started.append(Served(tmp_path, settings))
+    def start(*run: str, **settings: str) -> Served:
+        started.append(Served(tmp_path, settings, run or ("-m", "app.cli")))
         return started[-1]
 
     yield start
     for served in started:
         served.process.kill()
         served.process.wait()
-        if served.process.stderr is not None:
-            served.process.stderr.close()
+        for pipe in (served.process.stdout, served.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -179,3 +184,49 @@ def test_it_does_not_start_with_what_cannot_be_used(
     assert served.end(within_s=40) == 3
     assert says in "".join(served.log)
     assert "Traceback" not in "".join(served.log)
+
+
+# ------------------------------------------------------------------ what it does without
+
+LATE = {
+    "fastapi": "management, when somebody asks for it",
+    "starlette": "as FastAPI",
+    "app.web.management": "as FastAPI",
+    "app.web.views": "as FastAPI",
+    "app.web.openapi": "as FastAPI",
+    "httpx2": "an issuer's keys, when a JWT is shown; a webhook, where there is one",
+    "app.audit.sinks": "a webhook or a collector, where there is one",
+    "typer": "commands with options",
+    "rich": "commands that show tables",
+    "pygments": "as rich",
+    "watchfiles": "uvicorn's reload",
+    "app.doctor": "a command",
+    "app.demo": "a command",
+    "app.sandbox": "a command",
+    "app.policy.suggest": "a command",
+    "asyncpg": "an extra",
+    "azure": "an extra",
+    "redis": "an extra",
+    "opentelemetry": "an extra",
+}
+"""What a broker that is ready has not loaded, and what each is for."""
+
+AT_ITS_END = "import atexit, sys; atexit.register(lambda: print(*sorted(sys.modules)))"
+
+
+def test_a_ready_broker_has_loaded_nothing_that_it_may_never_need(serve: Serve) -> None:
+    served = serve("-c", f"{AT_ITS_END}; from app.cli.entry import main; main()")
+    port = served.until(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1]
+    for probe in ("livez", "readyz", "metrics"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{probe}", timeout=10) as answer:
+            assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=10)
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+    assert served.process.stdout is not None
+    loaded = served.process.stdout.read().split()
+    assert "app.web.proxy" in loaded
+    assert [
+        name for name in loaded if any(name == late or name.startswith(f"{late}.") for late in LATE)
+    ] == []
