@@ -39,6 +39,9 @@ TAKEN_S: Final = 120.0
 LINGER_S: Final = 5.0
 """For a body that nobody wants. To close while it comes would take back the answer to it."""
 
+PARTING_S: Final = 1.0
+"""At the end, for a request that is on its way to a connection at rest."""
+
 PIPELINE_MAX: Final = 64
 """Requests that may wait for the answer to an earlier one on the same connection."""
 
@@ -298,10 +301,14 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------ the ends
 
     def shutdown(self) -> None:
-        """Nothing new: what is under way is answered, and the last answer says that it is."""
+        """Nothing new: what is under way is answered, and the last answer says that it is.
+
+        A caller who has not been told so may be sending the next request: closing at once would
+        break it off, and a write is not sent again.
+        """
         self._ending = True
         if self._answering is None:
-            self._close(read_on=False)
+            self._wait(PARTING_S)
 
     def _start(self, exchange: Exchange) -> None:
         self._answering = exchange
@@ -310,9 +317,11 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         if self._pipeline:
             self._start(self._pipeline.popleft())
-        elif self._last_words or self._ending:
-            self._close(read_on=bool(self._last_words))
+        elif self._last_words:
+            self._close(read_on=True)
             return
+        elif self._ending:
+            self._wait(PARTING_S)
         else:
             self._wait(HEAD_S if self._head_began else self._keep_alive_s)
         if not self._pipeline:

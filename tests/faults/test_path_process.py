@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.path.raw_http import Closed, RawAnswer, request_bytes
+from tests.path.raw_http import Closed, RawAnswer, RawConnection, request_bytes
 from tests.path.reaching import until
 from tests.path.staging import Served, serving
 from tests.path.stand_ins import ROW_ID, Arrived, ordinary, says, stand_in_host
@@ -78,7 +78,7 @@ def test_sigterm_lets_what_has_begun_come_to_its_end(host: StandInHost, tmp_path
             assert begun.wait(10)
             time.sleep(0.3)
             served.broker.tell(signal.SIGTERM)
-            assert idle.rest() == b"", "a connection at rest is closed at once"
+            assert idle.rest() == b"", "a connection at rest is closed soon"
         until(lambda: None if _accepts(served) else True)
         for thread in threads:
             thread.join()
@@ -119,6 +119,97 @@ def test_a_stream_comes_to_its_end_too(host: StandInHost, tmp_path: Path) -> Non
             served.broker.tell(signal.SIGTERM)
             assert connection.answer().json() == {"value": ["x" * 1000] * 300}
         assert served.broker.gone() == 0
+
+
+def test_a_request_on_its_way_at_sigterm_is_answered_and_told_that_it_is_the_last(
+    host: StandInHost, tmp_path: Path
+) -> None:
+    with serving(host, tmp_path) as served, served.broker.connect() as kept:
+        served.broker.tell(signal.SIGTERM)
+        until(lambda: None if _accepts(served) else True)
+        headers = served.broker.bearer("crm-writer") | {"Content-Type": "application/json"}
+        kept.send(request_bytes("PATCH", CONTACT, headers, b'{"jobtitle":"x"}'))
+        answer = kept.answer()
+        assert (answer.status, answer.header("connection")) == (204, "close")
+        assert kept.rest() == b""
+        assert served.broker.gone() == 0
+
+
+ENDS = int(os.environ.get("BROKER_TEST_ENDS", "20"))
+"""Rounds of the test that ends the broker under load; each takes two seconds."""
+
+
+@dataclass
+class Callers:
+    """What all of one round heard. A connection is kept for as long as the broker keeps it."""
+
+    told_at: float = float("inf")
+    """When the broker was told to end."""
+    answered: list[tuple[float, int, str]] = field(default_factory=list)
+    """When, status and request id."""
+    broken: list[str] = field(default_factory=list)
+    turned_away: int = 0
+    """Connections that were refused: those callers go to another replica."""
+
+    def ask_on_and_on(self, served: Served, number: int) -> None:
+        while True:
+            try:
+                connection = served.broker.connect()
+            except ConnectionRefusedError:
+                self.turned_away += 1
+                return
+            with connection:
+                self._ask(connection, served, number)
+
+    def _ask(self, connection: RawConnection, served: Served, number: int) -> None:
+        writes = number % 2 == 1
+        method, target = ("PATCH", CONTACT) if writes else ("GET", READ)
+        headers = served.broker.bearer("crm-writer" if writes else "reporting")
+        headers["Content-Type"] = "application/json"
+        request = request_bytes(method, target, headers, b'{"jobtitle":"x"}' if writes else None)
+        while True:
+            sent_at = time.monotonic() - self.told_at
+            try:
+                connection.send(request)
+                answer = connection.answer()
+            except (OSError, Closed) as error:
+                self.broken.append(f"{sent_at:+.4f} s: {method}: {error!r}")
+                return
+            request_id = answer.header("broker-request-id") or ""
+            self.answered.append((time.monotonic(), answer.status, request_id))
+            if answer.header("connection") == "close":
+                return
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_breaks_nothing_off(host: StandInHost, tmp_path: Path) -> None:
+    """Whoever is connected gets its answers, the last of which says so; nobody comes anew."""
+    after = 0
+    for number in range(ENDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        callers = Callers()
+        with serving(host, folder) as served:
+            threads = [
+                threading.Thread(target=callers.ask_on_and_on, args=(served, n)) for n in range(16)
+            ]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.Random(number).uniform(0.2, 0.6))  # noqa: S311
+            callers.told_at = time.monotonic()
+            served.broker.tell(signal.SIGTERM)
+            for thread in threads:
+                thread.join()
+            assert served.broker.gone() == 0
+        assert callers.broken == [], f"round {number}"
+        assert {status for _, status, _ in callers.answered} == {200, 204}
+        assert callers.turned_away == len(threads)
+        after += sum(at > callers.told_at for at, _, _ in callers.answered)
+        records = served.broker.records()
+        completed = {r.request_id for r in records if r.outcome == "completed"}
+        assert {request_id for _, _, request_id in callers.answered} == completed
+        assert "Traceback" not in served.broker.log()
+    assert after > ENDS
 
 
 def test_an_audit_that_ends_well_says_so(host: StandInHost, tmp_path: Path) -> None:
