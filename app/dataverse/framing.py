@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
+from app.dataverse.heads import plain_head
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -70,7 +72,7 @@ class AnswerReader:
         self._close_delimited = close_delimited
         self._head = bytearray()
         self._interim = 0
-        self._tokens = _Tokens()
+        self._tokens: _Tokens | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._remaining: int | None = None
         self._overhead = 0
@@ -133,9 +135,15 @@ class AnswerReader:
         return data[end:]
 
     def _read_head(self, head: bytes) -> None:
+        plain = plain_head(head)
+        if plain is not None:
+            status, self.headers = plain
+            self._choose_framing(status, self.headers, None, persistent=True)
+            self.status = status
+            return
         if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or b"\0" in head:
             raise MalformedAnswer("the answer is not HTTP/1.1")
-        tokens = self._tokens
+        tokens = self._tokens = _Tokens()
         parser = httptools.HttpResponseParser(tokens)
         try:
             parser.feed_data(head)
@@ -150,20 +158,21 @@ class AnswerReader:
             self._interim += 1
             if self._interim > INTERIM_MAX:
                 raise MalformedAnswer("too many interim answers")
-            self._tokens = _Tokens()
             return
         if not 200 <= status < 600:
             raise MalformedAnswer(f"status {status}")
-        self._choose_framing(status, head.startswith(b"HTTP/1.1"), tokens.headers, parser)
+        persistent = head.startswith(b"HTTP/1.1")
+        self._choose_framing(status, tokens.headers, parser, persistent=persistent)
         self.headers = tuple(tokens.headers)
         self.status = status
 
     def _choose_framing(
         self,
         status: int,
-        persistent: bool,  # noqa: FBT001 - private
         headers: Iterable[tuple[bytes, bytes]],
-        parser: httptools.HttpResponseParser,
+        parser: httptools.HttpResponseParser | None,
+        *,
+        persistent: bool,
     ) -> None:
         """RFC 9112, 6.3, without its leniencies."""
         length: int | None = None
@@ -213,6 +222,7 @@ class AnswerReader:
 
     def _feed_chunked(self, data: bytes) -> bytes:
         assert self._parser is not None
+        assert self._tokens is not None
         tokens = self._tokens
         try:
             self._parser.feed_data(data)
