@@ -49,10 +49,10 @@ def plain_head(head: bytes) -> tuple[int, Headers] | None:
         written, colon, value = line.partition(b":")
         name = known(written)
         if name is None:
-            if not colon or _NAME.fullmatch(written) is None:
+            if _NAME.fullmatch(written) is None:
                 return None
             name = _remembered(written)
-        if name in _LEFT_TO_LLHTTP:
+        if not colon or name in _LEFT_TO_LLHTTP:
             return None
         value = value.strip(b" \t")
         if name == b"content-length":

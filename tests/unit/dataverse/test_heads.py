@@ -52,6 +52,11 @@ def read(head: bytes, *, quickly: bool) -> Any:
         )
 
 
+def test_a_known_name_without_a_colon_is_left_to_llhttp() -> None:
+    assert plain_head(head_of(USUAL)) is not None
+    assert plain_head(head_of((*USUAL, b"ETag"))) is None
+
+
 def test_a_usual_head_is_read_quickly() -> None:
     found = plain_head(head_of(USUAL))
     assert found is not None
