@@ -58,21 +58,20 @@ def headers_for_caller(
     `body_rewritten`: length and coding belonged to bytes that are not sent on.
     """
     kept: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name in TRAVELLING:
-            if name in _LINKS:
-                link = link_for_caller(value, bases=bases, seal=seal)
-                if link is not None:
-                    kept.append((name, link))
-                continue
-            if body_rewritten and name in _OF_THE_BYTES:
-                continue
-        elif not name.startswith(TRAVELLING_PREFIXES):
+    for pair in headers:
+        name, value = pair
+        if not travels(name):
             continue
-        kept.append((name, value))
+        if name in _LINKS:
+            link = link_for_caller(value, bases=bases, seal=seal)
+            if link is not None:
+                kept.append((name, link))
+        elif not (body_rewritten and name in _OF_THE_BYTES):
+            kept.append(pair)
     return tuple(kept)
 
 
+@functools.lru_cache(maxsize=1024)
 def travels(name: bytes) -> bool:
     """`name` in lower case."""
     return name in TRAVELLING or name.startswith(TRAVELLING_PREFIXES)
@@ -104,10 +103,18 @@ def body_kind(headers: Headers) -> BodyKind:
     Raises `ExchangeFailed` (`upstream-malformed`) for JSON in another encoding than UTF-8, whose
     links could not be found, and for two types or codings: the caller might read the other one.
     """
-    describing = [name for name, _ in headers if name in _OF_THE_CONTENT]
-    if len(describing) > 1 and len(set(describing)) < len(describing):
-        raise _malformed("says twice what it is")
-    return _kind_of(header(headers, b"content-type") or b"")
+    content_type: bytes | None = None
+    coding: bytes | None = None
+    for name, value in headers:
+        if name not in _OF_THE_CONTENT:
+            continue
+        if name == b"content-type":
+            twice, content_type = content_type is not None, value
+        else:
+            twice, coding = coding is not None, value
+        if twice:
+            raise _malformed("says twice what it is")
+    return _kind_of(content_type or b"")
 
 
 @functools.lru_cache(maxsize=256)
