@@ -24,7 +24,7 @@ from benchmarks import peers
 from benchmarks.load import TEST_CORE, Request, cpu_ns, family, resident_kib, run_round
 from benchmarks.peers import free_port
 from benchmarks.proxy import QUERY
-from benchmarks.setting import CALLER, prepared
+from benchmarks.setting import CALLER, FILES, prepared
 
 if TYPE_CHECKING:
     from benchmarks.peers import Running
@@ -101,6 +101,31 @@ def download(running: Running, key: str) -> float:
     return most
 
 
+def upload(running: Running, key: str) -> float:
+    """The same for a file that is written to Dataverse."""
+    most, piece = 0.0, bytes(256 * 1024)
+    with socket.create_connection(("127.0.0.1", running.port), 60) as s:
+        s.sendall(
+            b"PATCH /environments/contoso/api/data/v9.2/"
+            + FILES.encode()
+            + b"(e73ffc82-e292-ed11-aad1-000000000001)/new_file HTTP/1.1\r\n"
+            b"Host: x\r\nConnection: close\r\nContent-Type: application/octet-stream\r\n"
+            b"x-ms-file-name: large.bin\r\nContent-Length: %d\r\n"
+            % FILE_BYTES
+            + b"Authorization: Bearer "
+            + key.encode()
+            + b"\r\n\r\n"
+        )
+        for number in range(FILE_BYTES // len(piece)):
+            s.sendall(piece)
+            if number % 16 == 0:
+                most = max(most, mib(running))
+        answer = s.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 204"):
+        print(f"  the file was not taken: {answer[:300]!r}")
+    return most
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -138,7 +163,10 @@ def main() -> None:
                     print(f"resident after {done:>9,} requests {mib(running):.1f} MiB", flush=True)
             before = mib(running)
             most = download(running, setting.keys[CALLER])
-            print(f"a file of 128 MB adds {most - before:.1f} MiB (goal 9: <= 10 MB)")
+            print(f"a file of 128 MB down adds {most - before:.1f} MiB (goal 9: <= 10 MB)")
+            before = mib(running)
+            most = upload(running, setting.keys[CALLER])
+            print(f"a file of 128 MB up adds {most - before:.1f} MiB (goal 9: <= 10 MB)")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,16 @@ _STATIC = """
         ssl_session_cache shared:s:1m;
         sendfile on;
         tcp_nopush on;
+        # A file is taken in to its end before it is answered.
+        location ~ /new_file$ {{
+            client_max_body_size 200m;
+            rewrite ^ /taken break;
+            proxy_pass http://127.0.0.1:{plain_port};
+        }}
+        location = /taken {{
+            client_max_body_size 200m;
+            return 204;
+        }}
         location /api/data/v9.2/ {{
             alias {pages}/;
             default_type "application/json; odata.metadata=minimal";
@@ -232,6 +242,7 @@ def upstream(setting: Setting) -> contextlib.AbstractContextManager[Running]:
     http = "".join(
         _STATIC.format(
             listen=listen,
+            plain_port=setting.upstream_port,
             certificate=setting.certificate,
             private_key=setting.private_key,
             pages=setting.folder / pages,

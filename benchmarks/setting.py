@@ -26,6 +26,8 @@ HOLDER = "legacy-job"
 """May hold the raw token."""
 PAGES = {"2 KB": ("accounts", 2_000), "200 KB": ("contacts", 200_000)}
 """By the set that a request names: (set, bytes)."""
+FILES = "new_table100s"
+"""Whose rows have a file that the caller may write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ def schema_document() -> bytes:
                 f'<Property Name="new_column{column:02}" Type="Edm.String" Unicode="false" />'
                 for column in range(COLUMNS)
             ),
+            '<Property Name="new_file" Type="Edm.Guid" />',
+            '<Property Name="new_file_name" Type="Edm.String" Unicode="false" />',
             f'<Property Name="_new_{other}id_value" Type="Edm.Guid" />',
             f'<NavigationProperty Name="new_{other}id" Type="mscrm.{other}" Nullable="false">',
             (
@@ -164,6 +168,7 @@ def _grants(callers: dict[str, Any]) -> None:
         name: {"operations": ["read"], "columns": columns}
         for name in ("accounts", "contacts", *(f"new_table{n:03}s" for n in range(28)))
     }
+    tables[FILES] = {"operations": ["read", "update"], "columns": ["new_file"]}
     for name, caller in callers.items():
         for grant in caller.get("grants", ()):
             grant["functions"] = []
