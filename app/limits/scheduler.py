@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.limits.scheduler_budget import Exceeded, Protection
@@ -31,10 +31,10 @@ class Share:
     caller: str
     weight: int = 1
     priority: Priority = "normal"
+    counts: float = field(init=False, repr=False, compare=False)
 
-    @property
-    def counts(self) -> float:
-        return self.weight * PRIORITIES[self.priority]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", self.weight * PRIORITIES[self.priority])
 
 
 @dataclass(frozen=True, slots=True)

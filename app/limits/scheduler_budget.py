@@ -81,6 +81,7 @@ class Budget:
         "_updated_at",
         "execution_s",
         "level",
+        "per_s",
         "requests",
     )
 
@@ -94,10 +95,12 @@ class Budget:
         self._bound_since: float | None = None
         self._grown_at = now
         self._told = False
+        self.per_s = 0.0
+        """The pace: what the bucket is filled with."""
+        self._set_pace()
 
-    @property
-    def per_s(self) -> float:
-        return self.requests * PACE / self._assumed.window_s
+    def _set_pace(self) -> None:
+        self.per_s = self.requests * PACE / self._assumed.window_s
 
     def refill(self, now: float) -> None:
         most = self.requests * BURST
@@ -134,6 +137,7 @@ class Budget:
             self.execution_s = max(self.execution_s * SHRINK, assumed.execution_s * LIMITS_LEAST)
         else:
             self.requests = max(self.requests * SHRINK, assumed.requests * LIMITS_LEAST)
+            self._set_pace()
         self.level = min(self.level, 0.0)
         self._updated_at = self._grown_at = now
         self._told = True
@@ -143,6 +147,7 @@ class Budget:
         self.requests *= factor
         self.execution_s *= factor
         self.level *= factor
+        self._set_pace()
 
     def _grow(self, now: float) -> None:
         every_s = self._assumed.window_s if self._told else GROW_EVERY_S
@@ -151,6 +156,7 @@ class Budget:
         by = GROW_CAUTIOUSLY if self._told else GROW
         self._grown_at = now
         self.requests = min(self.requests * by, self._assumed.requests * LIMITS_MOST)
+        self._set_pace()
         self.execution_s = min(self.execution_s * by, self._assumed.execution_s * LIMITS_MOST)
 
 
