@@ -80,6 +80,7 @@ async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording:
             exchange.bytes_out += len(leaving)
             held_bytes = HELD_BYTES
             await reply.write(leaving, last=False)
+            del leaving
         exchange.bytes_out += held_bytes
         await recording.conclude(exchange, answer.status)
         if not begun:
@@ -108,11 +109,23 @@ async def _rewritten(carried: Carried, body: bytes | None) -> AsyncIterator[byte
     `body` where it is here to its end.
     """
     rewriter, decoder = carried.rewriter, carried.decoder
+    # While a slow caller takes a piece nothing here may keep it, nor what it was made from: hence
+    # the list that gives it away.
+    made: list[bytes] = []
     async for chunk in carried.answer.chunks() if body is None else _at_once(body):
-        for piece in (chunk,) if decoder is None else decoder.feed(chunk):
-            out = piece if rewriter is None else rewriter.feed(piece)
-            if out:
-                yield out
+        if decoder is None:
+            made.append(chunk if rewriter is None else rewriter.feed(chunk))
+            del chunk
+            if made[0]:
+                yield made.pop()
+            made.clear()
+            continue
+        for piece in decoder.feed(chunk):
+            made.append(piece if rewriter is None else rewriter.feed(piece))
+            del piece
+            if made[0]:
+                yield made.pop()
+            made.clear()
     if decoder is not None:
         decoder.finish()
     if rewriter is not None:
