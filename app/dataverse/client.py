@@ -18,6 +18,7 @@ from app.dataverse.answer import READ_BYTES, TLS_READ_BYTES
 from app.dataverse.connection import Connection, Patience
 from app.dataverse.failures import ExchangeFailed, Stage
 from app.dataverse.pool import Pool
+from app.dataverse.tls import Tls
 from app.dataverse.tunnel import TunnelRefused, open_tunnel
 from app.dataverse.wire import framing_line, request_head
 
@@ -56,6 +57,8 @@ def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
     """Verifies chain and name; `ca_file`, where given, is trusted instead of the system's CAs."""
     context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # In mid-connection nobody needs another handshake: writing would have to wait for it.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -150,13 +153,13 @@ class UpstreamClient:
                         tls=self._tls,
                         connection=connection,
                     )
-                _, made = await loop.create_connection(
-                    connection,
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls,
-                    server_hostname=origin.host if self._tls is not None else None,
-                )
+                made = connection()
+                if self._tls is None:
+                    await loop.create_connection(lambda: made, origin.host, origin.port)
+                    return made
+                tls = Tls(made, self._tls, host=origin.host, loop=loop)
+                transport, _ = await loop.create_connection(lambda: tls, origin.host, origin.port)
+                await tls.agree(transport)
                 return made
         except OSError as e:
             raise ExchangeFailed(

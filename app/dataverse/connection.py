@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from app.dataverse.message import UpstreamRequest
 
-TLS_UNREAD_BYTES: Final = 32 * 1024
-"""Still encrypted, at most; a TLS record has 16 KiB, and one must fit."""
-
 LOOK_AFTER_REST_S: Final = 0.5
 """A connection that rested longer is looked at before it is used again."""
 
@@ -225,13 +222,9 @@ class Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no common class.
+        # Neither uvloop's transports nor our own are of a common class.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=2 * WRITE_BYTES)
-        # TLS keeps up to 256 KiB more of a stream that nobody reads, unless told otherwise.
-        limit_tls = getattr(transport, "set_read_buffer_limits", None)
-        if limit_tls is not None:
-            limit_tls(high=TLS_UNREAD_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's signature
         return self._read_buffer

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.dataverse.framing import AnswerReader, MalformedAnswer
+from app.dataverse.tls import Tls
 
 if TYPE_CHECKING:
     import ssl
@@ -78,11 +79,14 @@ async def open_tunnel(
         transport.write(b"".join(lines) + b"\r\n")
         await asking.opened
         made = connection()
-        upgraded = await loop.start_tls(transport, made, tls, server_hostname=host)
+        inside = Tls(made, tls, host=host, loop=loop)
+        # uvloop goes on reading for the protocol that it began to read for.
+        transport.pause_reading()
+        transport.set_protocol(inside)
+        inside.connection_made(transport)
+        transport.resume_reading()
+        await inside.agree(transport)
     except BaseException:
         transport.abort()
         raise
-    if upgraded is None:
-        raise TunnelRefused("closed the connection")
-    made.connection_made(upgraded)
     return made

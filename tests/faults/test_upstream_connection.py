@@ -426,7 +426,7 @@ async def test_an_exhausted_pool_answers_at_once_and_recovers() -> None:
 
 
 _GENEROUS = """
-import asyncio, resource
+import asyncio, resource, ssl, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 async def serve(reader, writer):
     try:
@@ -441,18 +441,22 @@ async def serve(reader, writer):
     finally:
         writer.close()
 async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[1])
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 asyncio.run(main())
 """
 
 
-@pytest.fixture
-def generous_server() -> Iterator[int]:
+@contextlib.contextmanager
+def generous_server(*certificate: str) -> Iterator[int]:
     """Gives everybody 4 MB, from a process of its own: its sockets and memory do not count."""
     with subprocess.Popen(
-        [sys.executable, "-c", _GENEROUS], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _GENEROUS, *certificate], stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         try:
@@ -465,24 +469,37 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def test_500_slow_readers_hold_no_more_than_their_256_kib_each(generous_server: int) -> None:
-    readers = 500
+@pytest.mark.parametrize(("readers", "tls"), [(500, False), (200, True)], ids=["plain", "TLS"])
+async def test_slow_readers_hold_no_more_than_128_kib_each(
+    authority: trustme.CA, tmp_path: Path, readers: int, *, tls: bool
+) -> None:
+    """Of the 256 KiB that a stream may hold: the caller's half wants as much again."""
+    certificate, ca_file = tmp_path / "server.pem", tmp_path / "ca.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    authority.cert_pem.write_to_path(str(ca_file))
     async with nothing_left():
-        client = UpstreamClient(f"http://127.0.0.1:{generous_server}", connections=readers)
-        gc.collect()
-        before = _resident_bytes()
-        answers = await asyncio.gather(*[client.send(GET, timeout_s=30) for _ in range(readers)])
-        for answer in answers:
-            await anext(answer.chunks())
-        await asyncio.sleep(0.5)
-        held = [answer._unread_bytes for answer in answers]
-        assert max(held) <= UNREAD_HIGH_BYTES + READ_BYTES
-        assert _resident_bytes() - before <= readers * 256 * 1024
-        first = 0
-        async for chunk in answers[0].chunks():
-            first += len(chunk)
-        assert first > 3_000_000
-        for answer in answers:
-            await answer.aclose()
-        assert client.pool.open_connections == 1
-        await client.aclose()
+        with generous_server(*([str(certificate)] if tls else [])) as port:
+            client = UpstreamClient(
+                f"{'https' if tls else 'http'}://localhost:{port}",
+                tls=tls_context(ca_file) if tls else None,
+                connections=readers,
+            )
+            gc.collect()
+            before = _resident_bytes()
+            answers = await asyncio.gather(
+                *[client.send(GET, timeout_s=30) for _ in range(readers)]
+            )
+            for answer in answers:
+                await anext(answer.chunks())
+            await asyncio.sleep(0.5)
+            held = [answer._unread_bytes for answer in answers]
+            assert max(held) <= UNREAD_HIGH_BYTES + READ_BYTES
+            assert _resident_bytes() - before <= readers * 128 * 1024
+            first = 0
+            async for chunk in answers[0].chunks():
+                first += len(chunk)
+            assert first > 3_000_000
+            for answer in answers:
+                await answer.aclose()
+            assert client.pool.open_connections == 1
+            await client.aclose()
