@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 import structlog
 
+from app.server.clock import Clock
 from app.server.exchange import Exchange
-from app.server.heads import lines_of, scope_of
+from app.server.heads import scope_of
+from app.server.reading import Reading
+from app.server.wire import Wire
 
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
     from app.server.exchange import App
-    from app.server.heads import Pair
 
 log = structlog.get_logger()
 
 HEAD_BYTES_MAX: Final = 128 * 1024
-"""A target may have 32 KiB; a JWT with many groups and a chain of proxies need their room."""
+"""A target may have 32 KiB; a JWT with many groups and a chain of proxies need their room.
+Trailers have no more, nor has what stands between two chunks."""
 
 HEAD_S: Final = 20.0
 """From a connection's first moment, or a request's first byte, to the end of its header."""
@@ -40,7 +43,8 @@ LINGER_S: Final = 5.0
 """For a body that nobody wants. To close while it comes would take back the answer to it."""
 
 PARTING_S: Final = 1.0
-"""At the end, for a request that is on its way to a connection at rest."""
+"""At the end, for a request that is on its way to a connection at rest: closing at once would break
+it off, and nobody sends a write again."""
 
 PIPELINE_MAX: Final = 64
 """Requests that may wait for the answer to an earlier one on the same connection."""
@@ -50,7 +54,7 @@ _MALFORMED: Final = b"HTTP/1.1 400 Bad Request\r\n"
 _REFUSED: Final = b"content-length: 0\r\nbroker-decision: refused\r\nconnection: close\r\n\r\n"
 
 
-class Connection(asyncio.Protocol):
+class Connection(Reading, Wire):
     """`uvicorn.Server` makes one for each connection, and asks it to `shutdown` at the end."""
 
     def __init__(
@@ -60,148 +64,102 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        Reading.__init__(self)
+        Wire.__init__(self, server_state, _loop or asyncio.get_running_loop())
         if not config.loaded:
             config.load()
         self._app = cast("App", config.loaded_app)
-        self._loop = _loop or asyncio.get_running_loop()
-        self._state = server_state
         self._app_state = app_state
         self._keep_alive_s = float(config.timeout_keep_alive)
-        self._parser: Any = httptools.HttpRequestParser(self)
-        # What follows an end that was announced is ignored here, and no error of the parser's.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._transport: asyncio.Transport | None = None
-        self._scheme = "http"
-        self._client: tuple[str, int] | None = None
-        self._server: tuple[str, int] | None = None
-        self._always_of: list[Pair] | None = None
-        self._always = b""
 
         self._ending = False
-        self._deaf = False
-        """What still arrives is nothing to us."""
-        self._paused = False
+        self._sends_on = False
+        """The caller says more than we listen to: what we close upon would be an error for him."""
         self._last_words = b""
-        self.choked = False
-        self._drained: list[asyncio.Future[None]] = []
-
-        self._url = b""
-        self._headers: list[Pair] = []
-        self._awaits_continue = False
-        self._in_head = True
-        self._head_began = False
         self._head_timed = True
-        self._head_bytes = 0
-
         self._answering: Exchange | None = None
-        self._receiving: Exchange | None = None
         self._pipeline: deque[Exchange] = deque()
-
-        # One timer a connection, moved only when it rings: a request costs none.
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf
+        self._clock = Clock(self._loop, self._late)
 
     # ------------------------------------------------- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no common class.
-        self._transport = cast("asyncio.Transport", transport)
+        self._hold(transport)
         self._state.connections.add(cast("Any", self))
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
-        if transport.get_extra_info("sslcontext") is not None:
-            self._scheme = "https"
-        self._wait(HEAD_S)
+        self._clock.wait(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - says no more
         self._state.connections.discard(cast("Any", self))
         self._transport = None
-        self._due = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        # It holds us as we hold it.
-        self._parser = None
-        if self._answering is not None:
-            self._answering.leave()
-        self._pipeline.clear()
-        self.resume_writing()
+        self._deaf = True
+        self._clock.stop()
+        # These hold us as we hold them.
+        answering, self._answering = self._answering, None
+        self._parser = self._receiving = None
+        self._drop_pipeline()
+        if answering is not None:
+            answering.leave()
+        self._release()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            self._sends_on = True
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._unframed_bytes += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError:
             self._refuse(_MALFORMED)
             return
-        if self._head_began:
-            # What arrives at once is bounded by the transport: only an unfinished head can grow.
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(_TOO_LARGE)
-            elif not self._head_timed:
-                self._head_timed = True
-                self._wait(HEAD_S)
-
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                # To nothing that is spoken here: such a request is answered as it is, and what
-                # follows it is HTTP still.
-                data = data[offer.args[0] :]
-            else:
-                return
+        # A head that arrived at once is bounded by the transport, and was counted already.
+        if self._unframed_bytes > HEAD_BYTES_MAX:
+            self._refuse(_TOO_LARGE)
+        elif self._in_head and not (self._head_timed or self._deaf):
+            self._head_timed = True
+            if self._answering is None:
+                self._wait()
 
     def pause_writing(self) -> None:
         self.choked = True
-        self._wait(TAKEN_S)
+        self._clock.wait(TAKEN_S)
 
     def resume_writing(self) -> None:
-        self.choked = False
+        self._release()
+        transport = self._transport
         if self._answering is not None:
-            self._due = math.inf
-        drained, self._drained = self._drained, []
-        for future in drained:
-            if not future.done():
-                future.set_result(None)
+            self._clock.due = math.inf
+        elif transport is not None and not transport.is_closing():
+            self._wait()
 
     # ------------------------------------------------------- called by the parser
 
-    def on_message_begin(self) -> None:
-        self._head_began = True
-
-    def on_url(self, url: bytes) -> None:
-        self._url = self._url + url if self._url else url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._awaits_continue = True
-        self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
-        parser, url, headers, expects = (
-            self._parser,
-            self._url,
-            self._headers,
-            self._awaits_continue,
-        )
-        self._url, self._headers, self._awaits_continue = b"", [], False
-        self._in_head = self._head_began = self._head_timed = False
+        parser, url, headers = self._parser, self._url, self._headers
+        hosts, noted = self._hosts, self._noted
+        self._url, self._headers, self._hosts = b"", [], 0
+        self._in_head = self._head_timed = False
+        self._unframed_bytes = 0
+        if noted:
+            self._noted = {}
         if self._deaf:
             return
-        if not self.choked:
-            self._due = math.inf
+        if self._retelling:
+            self._retelling = False
+            return
         version: str = parser.get_http_version()
-        modern = version != "1.0"
+        modern = version == "1.1"
+        expects = offers = False
+        if noted or hosts != 1 or not modern:
+            self._check(version, hosts, noted)
+            expects = modern and noted.get(b"expect", b"").lower() == b"100-continue"
+            offers = b"upgrade" in noted and parser.should_upgrade()
+        if not self.choked:
+            self._clock.due = math.inf
+        method: str = parser.get_method().decode("ascii")
         exchange = self._receiving = Exchange(
             self,
             scope_of(
-                parser.get_method().decode("ascii"),
+                method,
                 url,
                 headers,
                 version=version,
@@ -211,24 +169,32 @@ class Connection(asyncio.Protocol):
                 state=self._app_state,
             ),
             chunks=modern,
-            closes=not (modern and parser.should_keep_alive()),
-            awaits_continue=expects and modern,
+            # The parser sees no end of what follows a CONNECT.
+            closes=not (modern and parser.should_keep_alive())
+            or method == "CONNECT"
+            or self._ending,
+            awaits_continue=expects,
         )
+        if offers and method != "CONNECT":
+            self._interrupt(exchange, headers)
         if self._answering is None:
             self._start(exchange)
             return
         self._pipeline.append(exchange)
         self.pause_reading()
         if len(self._pipeline) == PIPELINE_MAX:
-            exchange.closes = True
+            exchange.closes = self._sends_on = True
 
     def on_body(self, body: bytes) -> None:
+        self._unframed_bytes = 0
         if self._receiving is not None:
             self._receiving.feed(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
+        self._unframed_bytes = 0
+        if self._headers:
+            # A trailer's. They are nobody's, least of all the next request's.
+            self._forget()
         exchange, self._receiving = self._receiving, None
         if exchange is None:
             return
@@ -242,46 +208,19 @@ class Connection(asyncio.Protocol):
 
     # ----------------------------------------------------- called by an exchange
 
-    @property
-    def always(self) -> bytes:
-        headers = self._state.default_headers  # another list each second, with the Date
-        if headers is not self._always_of:
-            self._always_of, self._always = headers, lines_of(headers)
-        return self._always
-
-    @property
-    def is_last(self) -> bool:
-        return self._ending and not self._pipeline
-
-    def write(self, *pieces: bytes) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if len(pieces) == 1:
-            transport.write(pieces[0])
-        else:
-            transport.writelines(pieces)
-
-    async def drained(self) -> None:
-        while self.choked:
-            future = self._loop.create_future()
-            self._drained.append(future)
-            await future
-
-    def pause_reading(self) -> None:
-        transport = self._transport
-        if not self._paused and transport is not None and not transport.is_closing():
-            self._paused = True
-            transport.pause_reading()
-
     def resume_reading(self) -> None:
-        transport = self._transport
-        if self._paused and transport is not None and not transport.is_closing():
-            self._paused = False
-            transport.resume_reading()
+        """Not while requests wait: one who sends faster than he is answered waits as well."""
+        if not self._pipeline:
+            super().resume_reading()
 
-    def cut(self) -> None:
-        self._close(read_on=False)
+    def cut(self, exchange: Exchange) -> None:
+        transport = self._transport
+        if exchange.delimited or transport is None:
+            self._close(read_on=False)
+            return
+        # An orderly end would be the end of the body.
+        self._deaf = True
+        self._reset(transport)
 
     def answered(self, exchange: Exchange) -> None:
         self._state.total_requests += 1
@@ -290,29 +229,37 @@ class Connection(asyncio.Protocol):
         self._answering = None
         if exchange.closes:
             self._last_words = b""
-            self._close(read_on=not exchange.ended)
+            self._close(read_on=self._paused or self._sends_on or not exchange.ended)
         elif exchange.ended:
             self._next()
         else:
             # The next request stands behind the rest of a body that nobody wants.
-            self._wait(LINGER_S)
+            self._wait()
             self.resume_reading()
 
     # ------------------------------------------------------------------ the ends
 
     def shutdown(self) -> None:
-        """Nothing new: what is under way is answered, and the last answer says that it is.
+        """What is under way is answered, and the last answer says that it is.
 
-        A caller who has not been told so may be sending the next request: closing at once would
-        break it off, and a write is not sent again.
+        Where no answer can say so any more, the next request is answered too, if it comes soon.
         """
+        if self._ending:
+            return
         self._ending = True
-        if self._answering is None:
-            self._wait(PARTING_S)
+        last = self._pipeline[-1] if self._pipeline else self._answering
+        if last is None:
+            self._wait()
+        elif not (last.begun or self._last_words):
+            last.closes = True
+            self._deaf = self._deaf or last.ended
 
     def _start(self, exchange: Exchange) -> None:
         self._answering = exchange
         exchange.start(self._loop, self._app, self._state.tasks)
+        if self._ending:
+            # When its patience ends, the server cancels what it finds.
+            exchange.mind(self._state.tasks)
 
     def _next(self) -> None:
         if self._pipeline:
@@ -320,36 +267,43 @@ class Connection(asyncio.Protocol):
         elif self._last_words:
             self._close(read_on=True)
             return
-        elif self._ending:
-            self._wait(PARTING_S)
         else:
-            self._wait(HEAD_S if self._head_began else self._keep_alive_s)
-        if not self._pipeline:
+            self._wait()
+        if self._paused:
             self.resume_reading()
 
     def _refuse(self, status_line: bytes) -> None:
         """What is no request has an answer too, in its turn: the last."""
+        if self._deaf:
+            return
         log.info("server.refused", status=int(status_line[9:12]))
         self._deaf = True
-        words = status_line + self.always + _REFUSED
         broken, self._receiving = self._receiving, None
-        if broken is not None and broken is self._answering:
+        if broken is not None:
             # Its body broke off. Whoever works on it need not go on.
-            self._answering = None
-            broken.leave()
-            if broken.begun:
-                self._close(read_on=False)
+            if broken.complete:
+                self._close(read_on=True)
                 return
-        elif broken is not None:
-            self._pipeline.remove(broken)
-        self._last_words = words
+            broken.leave()
+            if broken is not self._answering:
+                self._pipeline.remove(broken)
+            else:
+                self._answering = None
+                if broken.begun:
+                    self.cut(broken)
+                    return
+        self._last_words = status_line + self.always + _REFUSED
         if self._answering is None:
             self._close(read_on=True)
+
+    def _drop_pipeline(self) -> None:
+        while self._pipeline:
+            self._pipeline.popleft().leave()
 
     def _close(self, *, read_on: bool) -> None:
         """Close when all is taken; `read_on`: and when nothing more comes, for a while."""
         self._deaf = self._ending = True
-        self._pipeline.clear()
+        self._drop_pipeline()
         transport, words = self._transport, self._last_words
         self._last_words = b""
         if transport is None or transport.is_closing():
@@ -358,44 +312,32 @@ class Connection(asyncio.Protocol):
             transport.write(words)
         if read_on:
             self.resume_reading()
-            self._wait(LINGER_S)
+            self._wait()
             if transport.can_write_eof():
                 transport.write_eof()
         else:
-            self._wait(TAKEN_S)
+            self._clock.wait(TAKEN_S)
             transport.close()
 
     # ------------------------------------------------------------------ the clock
 
-    def _wait(self, seconds: float) -> None:
-        now = self._loop.time()
-        self._due = due = now + seconds
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= due:
-                return
-            timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._rung)
+    def _wait(self) -> None:
+        """While no answer is on its way."""
+        if self.choked:
+            seconds = TAKEN_S
+        elif self._deaf or self._receiving is not None:
+            seconds = LINGER_S
+        elif self._ending:
+            seconds = PARTING_S
+        else:
+            seconds = HEAD_S if self._in_head else self._keep_alive_s
+        self._clock.wait(seconds)
 
-    def _rung(self) -> None:
-        self._timer = None
+    def _late(self) -> None:
         transport = self._transport
-        if self._due == math.inf or transport is None:
+        if transport is None:
             return
-        left_s = self._due - self._loop.time()
-        if left_s > 0.001:
-            self._timer = self._loop.call_later(left_s, self._rung)
-        elif self._answering is not None and not self.choked:
-            # The head of the next request stalls while an answer is on its way: that one first.
-            self._wait(HEAD_S)
-        elif transport.get_write_buffer_size():
+        if self.choked or transport.is_closing():
             transport.abort()
         else:
-            transport.close()
-
-
-def _address(said: Any) -> tuple[str, int] | None:
-    """Host and port; a Unix socket has none."""
-    if isinstance(said, (tuple, list)) and len(said) >= 2:
-        return str(said[0]), int(said[1])
-    return None
+            self._close(read_on=False)

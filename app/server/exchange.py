@@ -48,11 +48,6 @@ class Line(Protocol):
         """Header lines of every answer."""
         ...
 
-    @property
-    def is_last(self) -> bool:
-        """No exchange follows: the answer says so."""
-        ...
-
     def write(self, *pieces: bytes) -> None: ...
 
     async def drained(self) -> None:
@@ -63,8 +58,8 @@ class Line(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def cut(self) -> None:
-        """Close though the answer has no end."""
+    def cut(self, exchange: Exchange) -> None:
+        """Close though the answer has no end, so that the caller sees that it has none."""
         ...
 
     def answered(self, exchange: Exchange) -> None: ...
@@ -75,6 +70,7 @@ class Exchange:
 
     __slots__ = (
         "_awaits_continue",
+        "_bodiless",
         "_body",
         "_head",
         "_is_head_request",
@@ -84,7 +80,7 @@ class Exchange:
         "_status",
         "_task",
         "_told_end",
-        "_waiter",
+        "_waiters",
         "_written",
         "chunks",
         "closes",
@@ -116,11 +112,12 @@ class Exchange:
         self._line = line
         self._task: asyncio.Task[None] | None = None
         self._is_head_request = scope["method"] == "HEAD"
+        self._bodiless = False
         self._awaits_continue = awaits_continue
         self._body: list[bytes] = []
         self._size = 0
         self._told_end = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._status = 0
         self._started: tuple[Pair, ...] | list[Pair] | None = None
         self._head: AnswerHead | None = None
@@ -132,6 +129,19 @@ class Exchange:
         """In a task of its own, which is among `tasks` until it ends."""
         self._task = loop.create_task(self._run(app, tasks))
         tasks.add(self._task)
+
+    def mind(self, tasks: set[asyncio.Task[None]]) -> None:
+        """For a task that may be cancelled before its first step: it hears nothing of that."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if self._task is task:
+                self._task = None
+                if not self.gone:
+                    self._fault()
+
+        if self._task is not None:
+            self._task.add_done_callback(ended)
 
     async def _run(self, app: App, tasks: set[asyncio.Task[None]]) -> None:
         """Whatever the app does: the caller gets a whole answer, or one that visibly is not."""
@@ -152,9 +162,15 @@ class Exchange:
         """Some of the answer has left."""
         return self._head is not None
 
+    @property
+    def delimited(self) -> bool:
+        """The answer says where its body ends: it is not where the connection does."""
+        head = self._head
+        return head is None or head.chunked or head.length is not None or self._bodiless
+
     def _fault(self) -> None:
         if self._head is not None:
-            self._line.cut()
+            self._line.cut(self)
             return
         self._status, self._started = _FAULT
         self._begin(b"", last=True)
@@ -164,15 +180,17 @@ class Exchange:
     async def receive(self) -> Message:
         if self._awaits_continue:
             self._awaits_continue = False
-            if self._started is None and not self.gone:
+            if self._head is None and not self.gone:
                 self._line.write(_CONTINUE)
         while not (self._body or self.gone or self.complete or (self.ended and not self._told_end)):
             self._line.resume_reading()
-            self._waiter = asyncio.get_running_loop().create_future()
+            # One listens for the caller's leaving while another reads: both are woken.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
+                self._waiters.remove(waiter)
         if self.gone or self.complete:
             return _DISCONNECT.copy()
         pieces = self._body
@@ -192,7 +210,8 @@ class Exchange:
 
     def end(self) -> None:
         self.ended = True
-        self.wake()
+        if self._waiters:
+            self.wake()
 
     def leave(self) -> None:
         """The caller is gone."""
@@ -200,18 +219,22 @@ class Exchange:
         self.wake()
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # ------------------------------------------------------------- what leaves
 
     async def send(self, message: Message) -> None:
         """The head waits for the first piece of the body, and both leave at once."""
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == "http.response.start":
             if self._started is not None:
                 raise RuntimeError("an answer begins once")
             self._status, self._started = message["status"], message.get("headers", ())
             return
+        if kind != "http.response.body":
+            raise RuntimeError(f"{kind} is no part of an answer")
         if self._started is None or self.complete:
             raise RuntimeError("an answer's body comes after its head, and before its end")
         if self._line.choked:
@@ -227,40 +250,44 @@ class Exchange:
 
     def _begin(self, body: bytes, *, last: bool) -> None:
         assert self._started is not None
-        line = self._line
+        self._bodiless = self._is_head_request or self._status in _BODILESS
         head = self._head = written(
             self._status,
             self._started,
-            always=line.always,
-            bodiless=self._is_head_request or self._status in _BODILESS,
+            always=self._line.always,
+            bodiless=self._bodiless,
             chunks=self.chunks,
             # Who was not told to send his body may not send it: then the next request would be
             # taken for it.
-            closes=self.closes or line.is_last or (self._awaits_continue and not self.ended),
+            closes=self.closes or (self._awaits_continue and not self.ended),
         )
         self.closes = head.closes
         self._go_on(head, body, head.data, last=last)
 
     def _go_on(self, head: AnswerHead, body: bytes, before: bytes, *, last: bool) -> None:
         line = self._line
-        if self._is_head_request or self._status in _BODILESS:
+        if self._bodiless:
             if before:
                 line.write(before)
         elif head.chunked:
             line.write(*_chunk(before, body, last=last))
         else:
             self._written += len(body)
-            if head.length is not None and self._written > head.length:
-                raise RuntimeError("the body is longer than was announced")
+            if head.length is not None and (
+                self._written > head.length or (last and self._written < head.length)
+            ):
+                if before:
+                    # Nothing has left: the caller can still hear that this is a fault.
+                    self._head, self._written = None, 0
+                raise RuntimeError("the body is not as long as was announced")
             if len(body) <= JOINED_BYTES:
                 line.write(before + body)
             else:
                 line.write(*((before, body) if before else (body,)))
-            if last and head.length is not None and self._written < head.length:
-                raise RuntimeError("the body is shorter than was announced")
         if last:
             self.complete = True
-            self.wake()
+            if self._waiters:
+                self.wake()
             line.answered(self)
 
 

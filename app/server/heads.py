@@ -19,6 +19,8 @@ _ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _NAMES_MAX: Final = 1024
 
+NO_CONTENT: Final = 204
+
 _plain: dict[bytes, bytes] = {}
 """Names that were written before and frame nothing, as they begin a line."""
 
@@ -49,7 +51,8 @@ def written(
 
     `chunks`: the caller understands them; without a length the connection's end is the body's,
     otherwise. `closes`: the connection ends with this answer.
-    Raises `ValueError` for a header that is none: it would be read as something else.
+    Raises `ValueError` for a header that is none, and for the status of no answer: either would
+    be read as something else.
     """
     length: int | None = None
     chunked = False
@@ -65,6 +68,9 @@ def written(
             if length is not None or not value.isdigit():
                 raise ValueError("the answer must have one length, a number")
             length = int(value)
+            if status == NO_CONTENT:
+                # There is none to count (RFC 9110, 8.6).
+                continue
         elif lower == b"transfer-encoding":
             # How a body is sent is for this server to say.
             continue
@@ -106,11 +112,14 @@ def _begun(name: bytes, lower: bytes) -> bytes:
 
 @functools.cache
 def _status_line(status: int) -> bytes:
+    if not 200 <= status <= 999:
+        # What is below is no answer yet: the caller would wait for another one.
+        raise ValueError(f"{status!r} is not the status of an answer")
     try:
         phrase = http.HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+    return f"HTTP/1.1 {status:d} {phrase}\r\n".encode("ascii")
 
 
 def lines_of(headers: Iterable[Pair]) -> bytes:
