@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +74,20 @@ class Transport(asyncio.Transport):
         self.paused = False
 
 
+@functools.lru_cache(maxsize=2)
+def config_of(app: App) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app, log_config=None, interface="asgi3", lifespan="off", access_log=False, ws="none"
+    )
+    config.load()
+    return config
+
+
 class Caller:
     """The other side of one connection to `app`."""
 
     def __init__(self, app: App, server: Any = Connection) -> None:
-        config = uvicorn.Config(
-            app, log_config=None, interface="asgi3", lifespan="off", access_log=False, ws="none"
-        )
-        config.load()
+        config = config_of(app)
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"Tue, 24 Nov 2026 10:00:00 GMT")]
         self.transport = Transport()
