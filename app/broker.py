@@ -40,7 +40,6 @@ from app.path.wishes import read_wishes
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
 
     from app.audit.record import Action
     from app.config import model
@@ -91,7 +90,8 @@ class Broker:
         Raises `BrokerError`, already on record, while no answer has begun; `AnswerCut` and
         `CallerLeft` when there is no answering any more.
         """
-        async with self._recorded(incoming.head, "proxy") as exchange:
+        exchange = self.begin(incoming.head, "proxy")
+        try:
             caller = await self._identify(incoming.head, exchange)
             judged = await self._decide(caller, incoming, exchange)
             errand = self._errand(incoming, judged, exchange)
@@ -100,6 +100,9 @@ class Broker:
             async with self._limited(caller, judged.grant):
                 carried = await self.carrier.carry(errand)
                 await deliver(carried, exchange, reply, self.recording)
+        except BaseException as error:
+            await self._ended(exchange, error)
+            raise
 
     async def issue(
         self,
@@ -113,7 +116,8 @@ class Broker:
 
         Without `credential` the caller proves itself by its headers. The record is durable.
         """
-        async with self._recorded(head, "token") as exchange:
+        exchange = self.begin(head, "token")
+        try:
             caller = await self._identify(head, exchange, credential)
             standing = self.world.standing
             order = self._order(
@@ -122,13 +126,20 @@ class Broker:
             async with self._limited(caller, order.grant):
                 given = await self.giver.give(order, standing, exchange)
             await self.recording.conclude(exchange, 200)
-            return given
+        except BaseException as error:
+            await self._ended(exchange, error)
+            raise
+        return given
 
     async def admit(self, head: Head) -> Exchange:
         """Let a known caller's management request in. Its record is the caller's to conclude."""
-        async with self._recorded(head, "admin") as exchange:
+        exchange = self.begin(head, "admin")
+        try:
             await self._identify(head, exchange)
-            return exchange
+        except BaseException as error:
+            await self._ended(exchange, error)
+            raise
+        return exchange
 
     async def refuse(self, head: Head, error: BrokerError, action: Action = "proxy") -> None:
         """Put on record what was refused before it came here."""
@@ -156,8 +167,21 @@ class Broker:
             lambda name: name in configuration.applications or name in configuration.environments,
         )
 
-    def _recorded(self, head: Head, action: Action) -> _Recorded:
-        return _Recorded(self.begin(head, action), self.recording)
+    async def _ended(self, exchange: Exchange, error: BaseException) -> None:
+        """However it ends, it is on record. Raises `CallerLeft` where that is why it ended."""
+        if not isinstance(error, asyncio.CancelledError):
+            await self.recording.fail(exchange, error)
+            return
+        if error.args != (HUNG_UP,):
+            self.recording.stopped(exchange)
+            return
+        task = asyncio.current_task()
+        if task is not None:
+            # The cancellation has been answered: what follows may wait again.
+            task.uncancel()
+        left = CallerLeft()
+        await self.recording.fail(exchange, left)
+        raise left from None
 
     async def _identify(
         self, head: Head, exchange: Exchange, credential: Credential | None = None
@@ -345,39 +369,3 @@ class Broker:
         )
         exchange.environment, exchange.application = found.environment, found.application
         return found
-
-
-class _Recorded:
-    """However it ends, it is on record: the one broad `except` of the path."""
-
-    __slots__ = ("_exchange", "_recording")
-
-    def __init__(self, exchange: Exchange, recording: Recording) -> None:
-        self._exchange = exchange
-        self._recording = recording
-
-    async def __aenter__(self) -> Exchange:
-        return self._exchange
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if error is None:
-            return
-        exchange, recording = self._exchange, self._recording
-        if not isinstance(error, asyncio.CancelledError):
-            await recording.fail(exchange, error)
-            return
-        if error.args != (HUNG_UP,):
-            recording.stopped(exchange)
-            return
-        task = asyncio.current_task()
-        if task is not None:
-            # The cancellation has been answered: what follows may wait again.
-            task.uncancel()
-        left = CallerLeft()
-        await recording.fail(exchange, left)
-        raise left from None

@@ -20,6 +20,7 @@ from app.server.connection import Connection
 from app.telemetry.logs import configure
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from types import FrameType
 
     from app.settings import Settings
@@ -135,10 +136,9 @@ class Settled:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
 
         async def watched(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -147,4 +147,4 @@ class Settled:
                 gc.set_threshold(*COLLECT_AFTER)
             await send(message)
 
-        await self._app(scope, receive, watched)
+        return self._app(scope, receive, watched)

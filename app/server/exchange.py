@@ -31,6 +31,9 @@ UNREAD_BYTES: Final = 64 * 1024
 JOINED_BYTES: Final = 16 * 1024
 """Up to this size copying is cheaper than a vector."""
 
+CANCEL_WHEN_GONE: Final = "server.cancel_when_gone"
+"""Where a scope holds `Exchange.cancel_when_gone`: an extension of this server's."""
+
 _BODILESS: Final = frozenset({204, 304})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DISCONNECT: Final = {"type": "http.disconnect"}
@@ -72,6 +75,7 @@ class Exchange:
         "_awaits_continue",
         "_bodiless",
         "_body",
+        "_cancel_with",
         "_head",
         "_is_head_request",
         "_line",
@@ -111,6 +115,8 @@ class Exchange:
         """The answer has left."""
         self._line = line
         self._task: asyncio.Task[None] | None = None
+        self._cancel_with: str | None = None
+        scope[CANCEL_WHEN_GONE] = self.cancel_when_gone
         self._is_head_request = scope["method"] == "HEAD"
         self._bodiless = False
         self._awaits_continue = awaits_continue
@@ -145,8 +151,10 @@ class Exchange:
 
     async def _run(self, app: App, tasks: set[asyncio.Task[None]]) -> None:
         """Whatever the app does: the caller gets a whole answer, or one that visibly is not."""
+        # It refers to us.
+        scope, self.scope = self.scope, {}
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
         except Exception as fault:  # noqa: BLE001 - the last line
             # Not its message, which may quote what the caller sent.
             log.error("server.app_failed", error=type(fault).__qualname__)  # noqa: TRY400
@@ -213,10 +221,23 @@ class Exchange:
         if self._waiters:
             self.wake()
 
+    def cancel_when_gone(self, message: str | None) -> None:
+        """From now on the task is cancelled with `message` when the caller goes; None: not."""
+        self._cancel_with = message
+        if self.gone:
+            self._cancel()
+
     def leave(self) -> None:
         """The caller is gone."""
         self.gone = True
+        if self._task is None:
+            self.scope = {}
         self.wake()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._cancel_with is not None and self._task is not None:
+            self._task.cancel(self._cancel_with)
 
     def wake(self) -> None:
         for waiter in self._waiters:

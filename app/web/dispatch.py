@@ -24,7 +24,7 @@ from app.web.asgi import CallerGone, head_of, send_answer
 from app.web.problems import internal_error, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from app.web.asgi import App, Message, Receive, RequestHead, Scope, Send
 
@@ -95,20 +95,14 @@ class Dispatcher:
         self._dialects = dialects
         self._health = health
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._other(scope, receive, send)
-            return
+            return self._other(scope, receive, send)
         path: bytes = scope["raw_path"]
         if path in _HEALTH:
             # A probe is no request: counted neither here nor on the record.
-            await self._health(scope, receive, send)
-            return
-        self._in_flight.in_flight += 1
-        try:
-            await self._answer(path, scope, receive, send)
-        finally:
-            self._in_flight.in_flight -= 1
+            return self._health(scope, receive, send)
+        return self._answer(path, scope, receive, send)
 
     def route(self, path: bytes, scope: Scope) -> App:
         """The app for a raw path; where it is the proxy or the token endpoint, with its route."""
@@ -129,12 +123,13 @@ class Dispatcher:
     async def _answer(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def watched(message: Message) -> None:
+        def watched(message: Message) -> Awaitable[None]:
             nonlocal started
             started = True
-            await send(message)
+            return send(message)
 
         head = head_of(scope)
+        self._in_flight.in_flight += 1
         try:
             if self._in_flight.in_flight > self._in_flight_most:
                 await self._refuse(head, _overloaded(), send=watched)
@@ -165,6 +160,8 @@ class Dispatcher:
                 # caller cannot take what it got for the whole.
                 return
             await send_answer(send, internal_error(head.request_id))
+        finally:
+            self._in_flight.in_flight -= 1
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from app.errors import BrokerError, Unreadable
 from app.path.recording import HUNG_UP, AnswerCut, CallerLeft
+from app.server.exchange import CANCEL_WHEN_GONE
 from app.web.asgi import CallerGone, declared_length, head_of, read_body, send_answer
 from app.web.dispatch import ROUTE_KEY, Route
 from app.web.problems import problem
@@ -28,8 +29,6 @@ BODY_WITHIN_S = 120.0
 """How long a caller may take to send a body that is read whole."""
 PIECE_WITHIN_S = 60.0
 """How long a caller may pause in a body that streams."""
-WATCH_AFTER_S = 0.05
-"""Most answers are there sooner: only then it pays to listen for a caller who hangs up."""
 
 
 class Forwarder(Protocol):
@@ -42,7 +41,6 @@ class Proxy:
     def __init__(self, forwarder: Forwarder, *, refusals: Refusals) -> None:
         self._forwarder = forwarder
         self._refusals = refusals
-        self._watches = _Watches()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = head_of(scope)
@@ -52,26 +50,35 @@ class Proxy:
             await self._refusals.refuse(head, error)
             await send_answer(send, _problem(error, head))
             return
-        watch = _Watch(arrived, self._watches)
-        try:
-            await self._answer(arrived, send)
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args != (HUNG_UP,):
-                raise
-            # He hung up while the end of his request was being recorded, as it still will be.
-            watch.heeded()
-        finally:
-            watch.stop()
-
-    async def _answer(self, arrived: Arrived, send: Send) -> None:
+        # Only when nothing of the body is to come: until then its reader hears of it.
+        cancel_when_gone = scope.get(CANCEL_WHEN_GONE, _no_one_goes)
+        if arrived.has_body:
+            arrived.listening = lambda: cancel_when_gone(HUNG_UP)
+        else:
+            cancel_when_gone(HUNG_UP)
         try:
             await self._forwarder.forward(arrived, Leaving(send))
         except BrokerError as error:
-            await send_answer(send, _problem(error, arrived.head))
+            cancel_when_gone(None)
+            await send_answer(send, _problem(error, head))
         except (CallerLeft, AnswerCut):
             # Returning in mid-answer makes the server close the connection: whoever is there
             # still cannot take what he got for the whole.
             return
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != (HUNG_UP,):
+                raise
+            # He hung up while the end of his request was being recorded, as it still will be.
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        finally:
+            cancel_when_gone(None)
+
+
+def _no_one_goes(message: str | None) -> None:
+    """Of a server that does not tell."""
+    del message
 
 
 def _problem(error: BrokerError, head: RequestHead) -> Answer:
@@ -144,11 +151,6 @@ class Arrived:
                 self.listening()
                 return
 
-    async def gone(self) -> None:
-        """Done when the caller has hung up. Only once nothing of the body is to come."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
 
 class Leaving:
     """A `Reply`."""
@@ -167,68 +169,3 @@ class Leaving:
 
     async def write(self, piece: bytes, *, last: bool) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
-
-
-class _Watch:
-    """Cancels the request when its caller hangs up while Dataverse still works on it."""
-
-    __slots__ = ("_arrived", "_request", "_task", "_watches")
-
-    def __init__(self, arrived: Arrived, watches: _Watches) -> None:
-        self._arrived = arrived
-        self._watches = watches
-        self._request = asyncio.current_task()
-        self._task: asyncio.Task[None] | None = None
-        if arrived.has_body:
-            arrived.listening = self._arm
-        else:
-            self._arm()
-
-    def _arm(self) -> None:
-        self._watches.add(self)
-
-    def listen(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._hang_up())
-
-    async def _hang_up(self) -> None:
-        await self._arrived.gone()
-        if self._request is not None:
-            self._request.cancel(HUNG_UP)
-
-    def heeded(self) -> None:
-        """The cancellation has been answered."""
-        if self._request is not None:
-            self._request.uncancel()
-
-    def stop(self) -> None:
-        self._watches.discard(self)
-        if self._task is not None:
-            self._task.cancel()
-
-
-class _Watches:
-    """Requests that nobody listens to yet. One timer for all: most are answered before it rings."""
-
-    def __init__(self) -> None:
-        self._young: set[_Watch] = set()
-        self._old: set[_Watch] = set()
-        self._rings = False
-
-    def add(self, watch: _Watch) -> None:
-        self._young.add(watch)
-        if not self._rings:
-            self._rings = True
-            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._ring)
-
-    def discard(self, watch: _Watch) -> None:
-        self._young.discard(watch)
-        self._old.discard(watch)
-
-    def _ring(self) -> None:
-        """Those who were here at the last ring have waited for one time at least."""
-        for watch in self._old:
-            watch.listen()
-        self._old, self._young = self._young, set()
-        self._rings = bool(self._old)
-        if self._rings:
-            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._ring)
