@@ -68,13 +68,13 @@ def written(
             if length is not None or not value.isdigit():
                 raise ValueError("the answer must have one length, a number")
             length = int(value)
-            if status == NO_CONTENT:
-                # There is none to count (RFC 9110, 8.6).
-                continue
-        elif lower == b"transfer-encoding":
+            if status != NO_CONTENT:  # there is none to count (RFC 9110, 8.6)
+                lines.append(name + b": " + value)
+            continue
+        if lower == b"transfer-encoding":
             # How a body is sent is for this server to say.
             continue
-        elif lower == b"connection":
+        if lower == b"connection":
             closes = closes or b"close" in value.lower()
             continue
         lines.append(_begun(name, lower) + value)
