@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from app.dataverse.answer_headers import header
 from app.dataverse.links import LinkRewriter
 from app.errors import BrokerError
 from app.path.recording import AnswerCut
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     from app.dataverse.batch_answer import BatchAnswerRewriter
     from app.path.carrying import Carried
@@ -26,9 +27,9 @@ Headers = tuple[tuple[bytes, bytes], ...]
 class Reply(Protocol):
     """Where the answer goes: `begin` once, then `write` until `last`."""
 
-    async def begin(self, status: int, headers: Headers) -> None: ...
+    def begin(self, status: int, headers: Headers) -> Awaitable[None]: ...
 
-    async def write(self, piece: bytes, *, last: bool) -> None: ...
+    def write(self, piece: bytes, *, last: bool) -> Awaitable[None]: ...
 
 
 WHOLE_BYTES_MAX = 64 * 1024
@@ -158,7 +159,6 @@ def answer_headers(carried: Carried, exchange: Exchange, length: int | None) -> 
     if carried.answer.status in _BODILESS:
         # A 304 may tell the length of what it stands for; servers take it for their own body's.
         return tuple(pair for pair in headers if pair[0] != b"content-length")
-    declared = any(name == b"content-length" for name, _ in carried.headers)
-    if length is not None and not declared:
+    if length is not None and header(carried.headers, b"content-length") is None:
         headers.append((b"content-length", str(length).encode("ascii")))
     return tuple(headers)

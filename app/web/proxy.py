@@ -18,7 +18,7 @@ from app.web.problems import problem
 from app.web.spelling import as_documented
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from app.path.delivering import Reply
     from app.path.ports import Incoming
@@ -158,8 +158,8 @@ class Leaving:
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    async def begin(self, status: int, headers: Headers) -> None:
-        await self._send(
+    def begin(self, status: int, headers: Headers) -> Awaitable[None]:
+        return self._send(
             {
                 "type": "http.response.start",
                 "status": status,
@@ -167,5 +167,5 @@ class Leaving:
             }
         )
 
-    async def write(self, piece: bytes, *, last: bool) -> None:
-        await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+    def write(self, piece: bytes, *, last: bool) -> Awaitable[None]:
+        return self._send({"type": "http.response.body", "body": piece, "more_body": not last})
