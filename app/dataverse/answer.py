@@ -16,9 +16,9 @@ READ_BYTES: Final = 48 * 1024
 """Read from the socket at once, at most. A stream that waits for its caller holds one such piece
 here, one in hand, and one more than the caller's transport wants."""
 
-TLS_READ_BYTES: Final = 24 * 1024
-"""The same behind TLS, which keeps as much again for each connection: a stream in flight has
-210 KiB with it, 277 with 32 KiB, and costs the same."""
+TLS_READ_BYTES: Final = 20 * 1024
+"""The same behind TLS, where a record has 16 KiB and each connection keeps as much again as is
+read at once. A stream in flight has 251 KiB with it, 263 with 24 KiB, and costs the same."""
 
 UNREAD_HIGH_BYTES: Final = 32 * 1024
 """More than this waiting to be taken stops the reading: 80 KiB at most are held for a stream."""
