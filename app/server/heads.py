@@ -8,6 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from app.server.spelling import SPELT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -69,7 +71,7 @@ def written(
                 raise ValueError("the answer must have one length, a number")
             length = int(value)
             if status != NO_CONTENT:  # there is none to count (RFC 9110, 8.6)
-                lines.append(name + b": " + value)
+                lines.append(b"Content-Length: " + value)
             continue
         if lower == b"transfer-encoding":
             # How a body is sent is for this server to say.
@@ -101,10 +103,9 @@ def _look_at(lines: list[bytes]) -> None:
 
 
 def _begun(name: bytes, lower: bytes) -> bytes:
-    """A name is written as it came: HTTP does not mind its case, and some clients do."""
     if _TOKEN.fullmatch(name) is None:
         raise ValueError(f"{name!r} cannot be the name of a header")
-    begun = name + b": "
+    begun = SPELT.get(lower, name) + b": "
     if lower not in _FRAMING and len(_plain) < _NAMES_MAX:
         _plain[bytes(name)] = begun
     return begun

@@ -6,7 +6,6 @@ A FastAPI route would cost more than everything that the broker does here.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import BrokerError, Unreadable
@@ -15,7 +14,6 @@ from app.server.exchange import CANCEL_WHEN_GONE
 from app.web.asgi import CallerGone, declared_length, head_of, read_body, send_answer
 from app.web.dispatch import ROUTE_KEY, Route
 from app.web.problems import problem
-from app.web.spelling import as_documented
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -84,8 +82,7 @@ def _no_one_goes(message: str | None) -> None:
 def _problem(error: BrokerError, head: RequestHead) -> Answer:
     """With Dataverse's own form of an error beside it: that is what its clients show."""
     error.extra["error"] = {"code": error.code, "message": error.detail}
-    answer = problem(error, request_id=head.request_id)
-    return replace(answer, headers=as_documented(answer.headers))
+    return problem(error, request_id=head.request_id)
 
 
 class Arrived:
@@ -159,13 +156,7 @@ class Leaving:
         self._send = send
 
     def begin(self, status: int, headers: Headers) -> Awaitable[None]:
-        return self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": as_documented(headers),
-            }
-        )
+        return self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     def write(self, piece: bytes, *, last: bool) -> Awaitable[None]:
         return self._send({"type": "http.response.body", "body": piece, "more_body": not last})
