@@ -141,9 +141,7 @@ class Connection(Reading, Wire):
         self._unframed_bytes = 0
         if noted:
             self._noted = {}
-        if self._deaf:
-            return
-        if self._retelling:
+        if self._deaf or self._retelling:
             self._retelling = False
             return
         version: str = parser.get_http_version()
@@ -237,19 +235,23 @@ class Connection(Reading, Wire):
             self._wait()
             self.resume_reading()
 
-    # ------------------------------------------------------------------ the ends
+    # -------------------------------------------------------- the ends, and time
 
     def shutdown(self) -> None:
         """What is under way is answered, and the last answer says that it is.
 
         Where no answer can say so any more, the next request is answered too, if it comes soon.
         """
-        if self._ending:
+        transport = self._transport
+        if self._ending or transport is None:
             return
         self._ending = True
         last = self._pipeline[-1] if self._pipeline else self._answering
-        if last is None:
-            self._wait()
+        if transport.is_closing():
+            self._part(transport)
+        elif last is None:
+            if not self._deaf:
+                self._wait()
         elif not (last.begun or self._last_words):
             last.closes = True
             self._deaf = self._deaf or last.ended
@@ -302,7 +304,7 @@ class Connection(Reading, Wire):
 
     def _close(self, *, read_on: bool) -> None:
         """Close when all is taken; `read_on`: and when nothing more comes, for a while."""
-        self._deaf = self._ending = True
+        self._deaf = True
         self._drop_pipeline()
         transport, words = self._transport, self._last_words
         self._last_words = b""
@@ -316,10 +318,14 @@ class Connection(Reading, Wire):
             if transport.can_write_eof():
                 transport.write_eof()
         else:
-            self._clock.wait(TAKEN_S)
+            self._part(transport)
             transport.close()
 
-    # ------------------------------------------------------------------ the clock
+    def _part(self, transport: asyncio.Transport) -> None:
+        # A caller whom nothing is sent any more may still owe the end of TLS, and a pool of
+        # connections reads none of those that rest: the server's end does not wait for that.
+        taken = self._ending and not transport.get_write_buffer_size()
+        self._clock.wait(LINGER_S if taken else TAKEN_S)
 
     def _wait(self) -> None:
         """While no answer is on its way."""

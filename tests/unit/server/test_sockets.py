@@ -220,21 +220,27 @@ def test_who_reads_slowly_gets_all_that_he_was_promised(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("begun", [b"", GET, GET + b"GET /", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_the_end_of_the_server_waits_for_nobody_who_says_nothing(
-    begun: bytes, monkeypatch: pytest.MonkeyPatch
+    begun: bytes,
+    *,
+    tls: bool,
+    secured: dict[str, str],
+    trusting: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "LINGER_S", 0.5)
     monkeypatch.setattr(connections, "PARTING_S", 0.1)
     open_still = []
 
     def call(port: int) -> None:
-        connection = RawConnection(port)
+        connection = RawConnection(port, tls=trusting if tls else None)
+        open_still.append(connection)
         connection.send(begun)
         if begun:
             connection.answer()
-        open_still.append(connection)
 
     began = time.monotonic()
-    served(echo, call)
+    served(echo, call, **(secured if tls else {}))
     assert time.monotonic() - began < 5
     open_still[0].close()
