@@ -23,7 +23,7 @@ USUAL = (
     b'ETag: W/"1234"',
     b"OData-Version: 4.0",
     b"x-ms-ratelimit-time-remaining-xrm-requests: 1,199.97",
-    b"REQ_ID:8b1f7a52-5c2e-4d10-9d86-d081884c7d65 \t",
+    b"REQ_ID:8b1f7a52-5c2e-4d10-9d86-d081884c7d65  ",
     b"Set-Cookie: a=b; path=/",
 )
 
@@ -79,6 +79,7 @@ def test_a_usual_head_is_read_quickly() -> None:
         b"X: a\x00b",
         b"X: a\rb",
         b"X: a\nb",
+        b"X: a\tb",
         b"Upgrade: h2c",
         "Ä: x".encode("latin-1"),
     ],
