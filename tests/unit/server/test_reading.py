@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,8 @@ def test_requests_are_the_same_however_they_are_cut(requests: list[Asked], at: s
 @settings(deadline=None, max_examples=300)
 @given(st.lists(asked(kind="uvicorn"), min_size=1, max_size=5))
 def test_answers_are_those_of_uvicorns_own_server(requests: list[Asked]) -> None:
+    """But for what it does wrong: it sends chunks to HTTP/1.0, makes headers of trailers, and
+    forgets what follows an offer of another protocol. It also refuses less."""
     methods = [one.method for one in requests]
     pieces = [one.data for one in requests]
     ours, theirs = said(pieces), said(pieces, HttpToolsProtocol)
@@ -312,5 +315,8 @@ def test_nothing_gives_more_answers_than_h11_reads_requests(
     assert ended or 400 not in statuses
     if ended and statuses[-1:] == [400]:
         return
-    # What was answered otherwise is a request for h11 too, apart from ends of lines before it.
-    assert statuses == [] or not _h11_refuses(data.lstrip(b"\r\n")), (data, out)
+    # What was answered otherwise is a request for h11 too, apart from ends of lines before it
+    # and from spaces around its target, which mean nothing.
+    line, _, rest = data.lstrip(b"\r\n").partition(b"\n")
+    plain = re.sub(rb" +", b" ", line) + b"\n" + rest
+    assert statuses == [] or not _h11_refuses(plain), (data, out)
