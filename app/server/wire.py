@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from app.server.heads import Pair
 
+UNTAKEN_BYTES: Final = 64 * 1024
+"""Of an answer, beyond the piece that was written last. Over TLS uvloop would keep 512 KiB."""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -36,6 +39,7 @@ class Wire(asyncio.Protocol):
     def _hold(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no common class.
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=UNTAKEN_BYTES)
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         if transport.get_extra_info("sslcontext") is not None:

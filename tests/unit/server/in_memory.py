@@ -65,6 +65,9 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """What is written is taken as the test says."""
+
     def pause_reading(self) -> None:
         assert not self.closing
         self.paused = True
