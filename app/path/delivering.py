@@ -57,12 +57,13 @@ async def deliver(carried: Carried, exchange: Exchange, reply: Reply, recording:
             # Dataverse is done with it: the next one need not wait for our disk.
             carried.turn.leave()
             if carried.decoder is None:
-                whole = _whole(body, carried.rewriter)
-                exchange.bytes_out += len(whole)
+                # In its place: while the disk works each answer is kept once, and not as it came.
+                body = _whole(body, carried.rewriter)
+                exchange.bytes_out += len(body)
                 await recording.conclude(exchange, answer.status)
                 begun = True
-                await reply.begin(answer.status, answer_headers(carried, exchange, len(whole)))
-                await reply.write(whole, last=True)
+                await reply.begin(answer.status, answer_headers(carried, exchange, len(body)))
+                await reply.write(body, last=True)
                 return
         most = WHOLE_BYTES_MAX if body is None else UNPACKED_BYTES_MAX
         async for piece in _rewritten(carried, body):
