@@ -89,9 +89,11 @@ bench: $(DEV_STAMP)
 
 # One resolution for all: dev holds everything, the others are constrained by it. Universal,
 # so that the same files serve a developer's Mac. No index and no path of this machine is
-# written; pip takes the index from the environment that it runs in.
+# written; pip takes the index from the environment that it runs in. With extras, or pip looks past
+# a pin for the newest release of what another package asks for with one.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras \
+  --custom-compile-command 'make lock' \
   $(if $(UPGRADE),--upgrade)
 
 .PHONY: lock
