@@ -108,6 +108,11 @@ class Day:
         client_id = self.sandbox.applications[application].client_id
         return self.sandbox.tenant.applications[client_id]
 
+    def settle(self) -> None:
+        """Wait for renewals that are under way: no assertion is ten minutes on its way to Entra."""
+        tasks = self.broker.running.tokens._tasks
+        self.until(lambda: self.broker.on_loop(lambda: len(tasks) <= 1))
+
     @property
     def token_requests(self) -> int:
         """Since `count_from_here`."""
