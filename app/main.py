@@ -112,6 +112,8 @@ class Running:
     shares: Scheduler
     members: Members
     dispatcher: App | None = None
+    ending: bool = False
+    """Told to end, and still serving."""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -130,6 +132,11 @@ class BrokerApp:
         assert running is not None, "the server did not run the lifespan"
         assert running.dispatcher is not None
         return running.dispatcher(scope, receive, send)
+
+    def told_to_end(self) -> None:
+        """From now on readiness is denied."""
+        if self.running is not None:
+            self.running.ending = True
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -267,7 +274,14 @@ def _addresses(running: Running) -> App:
     door = Door(broker)
     applications = Applications(world, tokens)
     directory = Directory(world, running.authenticator)
-    readiness = Readiness(running.current, world, audit.journal, running.limits, tokens)
+    readiness = Readiness(
+        running.current,
+        world,
+        audit.journal,
+        running.limits,
+        tokens,
+        ending=lambda: running.ending,
+    )
     metrics.watch_audit(readiness.audit_state)
     metrics.watch_sinks(audit.lags)
     metrics.watch_configuration(readiness.configuration_state)

@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    drain_s: Annotated[int, Field(ge=0, le=600)] = 0
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     state_dir: Path = Path("state")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import signal
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import FrameType
 
+    from app.main import BrokerApp
     from app.settings import Settings
     from app.web.asgi import App, Message, Receive, Scope, Send
 
@@ -45,7 +48,8 @@ def serve(settings: Settings) -> ExitCode:
     """Until SIGTERM or Ctrl-C. What went wrong at the start stands in the log."""
     configure(level=settings.log_level, form=settings.log_format)
     if settings.workers == 1:
-        server = uvicorn.Server(server_config(settings, Settled(create_app(settings))))
+        app = create_app(settings)
+        server = Server(server_config(settings, Settled(app)), app, drain_s=settings.drain_s)
         _end_by_itself(server)
         try:
             server.run()
@@ -62,6 +66,28 @@ def serve(settings: Settings) -> ExitCode:
     supervisor.run()
     failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+class Server(uvicorn.Server):
+    """Told to end, it denies readiness for a while before it stops to listen."""
+
+    def __init__(self, config: uvicorn.Config, app: BrokerApp, *, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+        self._end_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.told_to_end()
+        if self._drain_s and self._end_at == math.inf:
+            self._end_at = time.monotonic() + self._drain_s
+            return
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if time.monotonic() >= self._end_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def _end_by_itself(server: uvicorn.Server) -> None:

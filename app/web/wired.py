@@ -19,7 +19,7 @@ from app.web.health import Check
 from app.web.issuing import Issued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from app.audit.journal import Journal
     from app.audit.record import Action
@@ -203,6 +203,7 @@ class Readiness:
     journal: Journal
     limits: Limiter
     tokens: TokenService
+    ending: Callable[[], bool]
 
     def checks(self) -> Sequence[Check]:
         degraded = self.current.degraded
@@ -214,6 +215,8 @@ class Readiness:
                 detail="" if degraded is None else "a newer one does not load; see the log",
             )
         ]
+        if self.ending():
+            checks.append(Check(name="end", ok=False, detail="told to end: nothing new, please"))
         if self.limits.degraded:
             detail = "Redis cannot be asked: each process keeps limits of its own"
             checks.append(Check(name="limits", ok=True, degraded=True, detail=detail))

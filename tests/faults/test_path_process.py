@@ -98,6 +98,26 @@ def _accepts(served: Served) -> bool:
     return True
 
 
+def test_readiness_is_denied_before_anything_else_is(host: StandInHost, tmp_path: Path) -> None:
+    with serving(host, tmp_path, BROKER_DRAIN_S="2") as served:
+        assert served.broker.ask("GET", "/readyz").status == 200
+        served.broker.tell(signal.SIGTERM)
+        until(lambda: served.broker.ask("GET", "/readyz").status == 503 or None)
+        told = served.broker.ask("GET", "/readyz").json()
+        assert [c["name"] for c in told["checks"] if not c["ok"]] == ["end"]
+        assert served.broker.ask("GET", READ, caller="reporting").status == 200
+        until(lambda: None if _accepts(served) else True)
+        assert served.broker.gone() == 0
+
+
+def test_a_second_signal_does_not_wait(host: StandInHost, tmp_path: Path) -> None:
+    with serving(host, tmp_path, BROKER_DRAIN_S="600") as served:
+        served.broker.tell(signal.SIGTERM)
+        until(lambda: served.broker.ask("GET", "/readyz").status == 503 or None)
+        served.broker.tell(signal.SIGTERM)
+        assert served.broker.gone() == 0
+
+
 def test_a_stream_comes_to_its_end_too(host: StandInHost, tmp_path: Path) -> None:
     begun = threading.Event()
     whole = says(200, {"value": ["x" * 1000] * 300})

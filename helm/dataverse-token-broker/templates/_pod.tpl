@@ -181,6 +181,8 @@ spec:
   value: {{ .Values.port | quote }}
 - name: BROKER_WORKERS
   value: {{ .Values.workers | quote }}
+- name: BROKER_DRAIN_S
+  value: {{ .Values.drainSeconds | quote }}
 - name: BROKER_STATE_DIR
   value: /var/lib/token-broker
 - name: BROKER_LOG_LEVEL
