@@ -642,7 +642,9 @@ async def test_closing_waits_for_what_is_under_way() -> None:
 async def test_closing_cuts_what_takes_too_long() -> None:
     async with client_of(silent()) as client:
         sending = asyncio.ensure_future(client.send(GET, timeout_s=5))
-        await asyncio.sleep(0.05)
+        while client.pool.open_connections == 0:  # noqa: ASYNC110 - a pool tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
         await client.aclose(grace_s=0.05)
         with pytest.raises(ExchangeFailed, match="cut off by the broker"):
             await sending
