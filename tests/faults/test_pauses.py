@@ -14,18 +14,29 @@ from app.limits import pauses as module
 from app.limits.pauses import Pauses
 from app.limits.redis import RedisCounts
 from app.limits.scheduler import Exceeded, Scheduler
+from tests.faults.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from tests.faults.redis_server import RedisServer
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
-def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def server(
+    require_tool: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RedisServer]:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.05)
+    running = RedisServer(require_tool("redis-server"), tmp_path)
+    running.start()
+    yield running
+    running.stop()
 
 
 @contextlib.asynccontextmanager
