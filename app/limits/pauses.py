@@ -64,7 +64,10 @@ class Pauses:
 
     async def keep(self, pause: Pause) -> None:
         """Runs beside the requests, for ever; `pause` is called with what others were told."""
-        while self._board is not None:
+        task = asyncio.current_task()
+        # A cancellation in the moment in which an answer comes is lost in Python 3.11's `wait_for`,
+        # and not in the count of those that were asked for.
+        while self._board is not None and not (task is not None and task.cancelling()):
             self._news.clear()
             with contextlib.suppress(CountsLost):
                 await self._write(self._board)
