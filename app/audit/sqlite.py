@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from app.audit.chain import Entry, Head
+from app.audit.sqlite_files import WAL_BYTES, Files, make_room_in_log, wal_of
 from app.audit.sqlite_schema import migrate
 from app.audit.sqlite_turn import Turn
 from app.audit.store import StoreFailed
@@ -38,9 +39,8 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wal = wal_of(path)
         self._connection: sqlite3.Connection | None = None
-        self._files: tuple[tuple[int, int], ...] = ()
+        self._files: Files | None = None
         self._writers: dict[str, int] = {}
         self.turn = Turn(path.with_name(path.name + "-turn"))
 
@@ -56,18 +56,20 @@ class SqliteStore:
             migrate(self._connection, self.path)
             # Makes the write-ahead log exist, so that its inode is known.
             self._connection.execute("UPDATE state SET value = value WHERE name = 'indexed'")
-            self._files = self._inodes()
+            make_room_in_log(self._connection, self.path)
+            self._files = Files(self.path)
             self._writers = {}
 
     def begin(self, opening: Callable[[tuple[Head, ...]], Entry]) -> None:
-        connection = self._connected()
-        with self.turn, failing("write"), transaction(connection):
-            entry = opening(tuple(heads(connection)[-FOLLOWED:]))
-            self._insert(connection, [entry])
-        self._look()
+        connection, files = self._opened()
+        with self.turn, failing("write"):
+            with transaction(connection):
+                entry = opening(tuple(heads(connection)[-FOLLOWED:]))
+                self._insert(connection, [entry])
+            files.look_closely()
 
     def append(self, entries: Sequence[Entry]) -> None:
-        connection = self._connected()
+        connection, files = self._opened()
         with self.turn, failing("write"):
             if len(entries) <= ROWS_MAX:
                 self._insert(connection, entries)
@@ -75,29 +77,34 @@ class SqliteStore:
                 with transaction(connection):
                     for start in range(0, len(entries), ROWS_MAX):
                         self._insert(connection, entries[start : start + ROWS_MAX])
-        self._look()
+            files.look()
 
     def head(self, writer: str) -> Head | None:
+        connection, _ = self._opened()
         with failing("read"):
-            return next((head for head in heads(self._connected()) if head.writer == writer), None)
+            return next((head for head in heads(connection) if head.writer == writer), None)
 
     def room_bytes(self) -> int:
-        self._look()
+        _, files = self._opened()
         with failing("measure"):
+            files.look_closely()
             space = os.statvfs(self.path)
         return space.f_bavail * space.f_frsize
 
     def close(self) -> None:
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
         self.turn.close()
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
+    def _opened(self) -> tuple[sqlite3.Connection, Files]:
+        if self._connection is None or self._files is None:
             raise StoreFailed("the audit file is not open")
-        return self._connection
+        return self._connection, self._files
 
     def _insert(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
         # One statement is one transaction, and gives the GIL up once and not once a row:
@@ -117,20 +124,6 @@ class SqliteStore:
             row = connection.execute("SELECT writer FROM writers WHERE name = ?", (name,))
             number = self._writers[name] = row.fetchone()[0]
         return number
-
-    def _look(self) -> None:
-        with failing("find"):
-            if self._inodes() != self._files:
-                raise StoreFailed("the audit file was removed or replaced under the process")
-
-    def _inodes(self) -> tuple[tuple[int, int], ...]:
-        database, wal = os.stat(self.path), os.stat(self._wal)  # noqa: PTH116 - each flush
-        return (database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino)
-
-
-def wal_of(path: Path) -> Path:
-    """The write-ahead log beside a database."""
-    return path.with_name(path.name + "-wal")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -154,6 +147,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             # The keeper moves the log into the database, so that no commit has to; should it
             # not be there, the log still has an end.
             connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
+            # A log that became longer is cut to this when it is written over.
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         except sqlite3.Error:
             connection.close()
             raise
@@ -197,12 +192,20 @@ def insert_rows(into: str, columns: int, rows: int) -> str:
     return f"INSERT {into} VALUES " + ", ".join([row] * rows)  # noqa: S608 - marks only
 
 
-@contextlib.contextmanager
-def failing(what: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        # SQLite's messages name the trouble (locked, full, malformed), never the values.
-        raise StoreFailed(f"cannot {what} the audit file: {error}") from error
-    except OSError as error:
-        raise StoreFailed(f"cannot {what} the audit file: {error.strerror}") from error
+class failing:  # noqa: N801 - a context manager, read as a verb; a generator takes longer
+    """What SQLite and the system raise within becomes `StoreFailed`."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            # SQLite's messages name the trouble (locked, full, malformed), never the values.
+            raise StoreFailed(f"cannot {self._what} the audit file: {error}") from error
+        if isinstance(error, OSError):
+            raise StoreFailed(f"cannot {self._what} the audit file: {error.strerror}") from error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from app.audit.sqlite import connect, wal_of
+from app.audit.sqlite import connect
+from app.audit.sqlite_files import WAL_BYTES, wal_of
 from app.audit.sqlite_index import advance
 from app.audit.sqlite_retention import retire_block
 from app.audit.sqlite_turn import alone
@@ -26,8 +27,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 EVERY_S: Final = 0.25
 RETIRE_EVERY_S: Final = 60.0
-WAL_BYTES: Final = 16 * 1024 * 1024
-"""A write-ahead log of this size is moved into the database."""
 
 
 class SqliteKeeper:
@@ -107,7 +106,7 @@ class SqliteKeeper:
         self._retired_at = time.monotonic()
 
     def _shorten_log(self, connection: sqlite3.Connection) -> None:
-        if self._wal.stat().st_size < WAL_BYTES:
+        if self._wal.stat().st_size <= WAL_BYTES:
             return
         # The bulk beside the writer, what came meanwhile in his stead: only a log that was
         # moved whole is begun again from its start.

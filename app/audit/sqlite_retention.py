@@ -39,6 +39,10 @@ def retire_block(
         return False
     number: int = oldest[0]
     _, last_row = postings.block_rows(number)
+    # The last row of all stays, or the next one would have a number that was given before.
+    newest = connection.execute("SELECT max(row) FROM entries").fetchone()[0]
+    if newest is None or newest <= last_row:
+        return False
     while True:
         rows = [
             row

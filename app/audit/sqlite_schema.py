@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 _FIRST: Final = """
 -- What counts: append-only, in the order in which it became durable. `body` is what is hashed.
+-- A row's number is one more than the last one's, so the last row stays: see `sqlite_retention`.
+-- (Files of older programs have AUTOINCREMENT here, which takes a page more for each commit.)
 CREATE TABLE entries (
-    row    INTEGER PRIMARY KEY AUTOINCREMENT,
+    row    INTEGER PRIMARY KEY,
     writer INTEGER NOT NULL,
     seq    INTEGER NOT NULL,
     body   BLOB NOT NULL,

@@ -28,16 +28,21 @@ class Turn:
 
     def __enter__(self) -> None:
         self._threads.acquire()
-        with contextlib.suppress(OSError):
+        try:
             if self._file is None:
                 self._file = _opened(self._path)
             fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError:
+            pass
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
+        try:
+            if self._file is not None:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._threads.release()
+        except OSError:
+            pass
+        finally:
+            self._threads.release()
 
     def close(self) -> None:
         """Give the lock file back; the next turn opens it again."""
