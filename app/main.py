@@ -209,6 +209,7 @@ async def _open(settings: Settings) -> Running:
         retention=settings.audit_retention,
         anchor_file=settings.audit_anchor_file,
         sinks=_sinks(settings),
+        shared=settings.workers > 1,
     )
     await audit.start()
     current = Current(loaded, datetime.now(UTC))

@@ -41,6 +41,7 @@ STARTS: dict[str, Start] = {
     "envoy": peers.envoy,
     BROKER: peers.broker,
     "broker -record": lambda s, *, tls: peers.broker(s, "record", tls=tls),
+    "broker -record +disk": lambda s, *, tls: peers.broker(s, "disk", tls=tls),
     "broker -metrics": lambda s, *, tls: peers.broker(s, "metrics", tls=tls),
     "broker -links": lambda s, *, tls: peers.broker(s, "links", tls=tls),
     "broker -shares": lambda s, *, tls: peers.broker(s, "shares", tls=tls),
@@ -54,6 +55,7 @@ SAID = {
     "envoy": "Envoy, credential_injector",
     BROKER: "broker, in full",
     "broker -record": "broker, nothing on record",
+    "broker -record +disk": "broker, a bare append instead",
     "broker -metrics": "broker, nothing counted",
     "broker -links": "broker, links left alone",
     "broker -shares": "broker, nobody takes turns",
@@ -128,6 +130,7 @@ def print_table(title: str, rows: dict[str, Round]) -> None:
 
 
 Rows = dict[tuple[str, int], dict[str, Round]]
+DISK = "broker -record +disk"
 
 
 def measure(setting: Setting, wanted: argparse.Namespace, *, tls: bool) -> Rows:
@@ -144,6 +147,10 @@ def measure(setting: Setting, wanted: argparse.Namespace, *, tls: bool) -> Rows:
         for name, process in bench.running.items():
             if name == BROKER:
                 print(f"\n{SAID[name]}: {resident_kib(process.pids) / 1024:.1f} MiB resident")
+    if DISK in bench.running and 1 in wanted.connections:
+        # It says so when it ends.
+        said = setting.brokers_folder(tls=tls) / f"disk-{bench.running[DISK].port}"
+        print(f"\nan append and its fdatasync, alone, in the broker: {said.read_text()} µs")
     return table
 
 
@@ -182,6 +189,13 @@ def print_goals(plain: Rows) -> None:
                 f"{'' if ratio <= 2 else '   MISSED'}"
             )
     one = plain.get(("2 KB", 1), {})
+    if {BROKER, "broker -record", DISK} <= one.keys():
+        nothing = one["broker -record"].p50_ms
+        print(
+            f"  4. one connection: p50 {one[BROKER].p50_ms - nothing:.3f} ms more than nothing on"
+            f" record, with a bare append instead {one[DISK].p50_ms - nothing:.3f} ms"
+            " (goal <= 1.5 x the append above)"
+        )
     if BROKER in one and "nginx" in one:
         print(
             f"  6. one connection: p50 {one[BROKER].p50_ms - one['nginx'].p50_ms:.2f} ms, p99"

@@ -102,15 +102,17 @@ def audit_at(
     anchor_file: Path | None = None,
     sinks: Sequence[Sink] = (),
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    shared: bool = True,
 ) -> Audit:
     """The audit that `BROKER_AUDIT_URL` names. Opens nothing yet.
 
-    Raises `Misconfigured` for a URL that names none.
+    `shared` tells that this broker's other workers write to it as well. Raises `Misconfigured`
+    for a URL that names none.
     """
     store, reader, keeper, feed = (
         _in_postgres(url, signer, retention)
         if is_postgres(url)
-        else _in_sqlite(sqlite_path(url), signer, retention)
+        else _in_sqlite(sqlite_path(url), signer, retention, shared=shared)
     )
     return Audit(
         store=store,
@@ -127,8 +129,8 @@ def audit_at(
 _Parts = tuple["JournalStore", "RecordReader", Keeper, "Feed[Any]"]
 
 
-def _in_sqlite(path: Path, signer: Signer, retention: timedelta | None) -> _Parts:
-    store = SqliteStore(path)
+def _in_sqlite(path: Path, signer: Signer, retention: timedelta | None, *, shared: bool) -> _Parts:
+    store = SqliteStore(path, shared=shared)
     keeper = SqliteKeeper(path, store.turn, signer, retention)
     return store, SqliteReader(path), keeper, SqliteFeed(path)
 

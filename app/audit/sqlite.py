@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from app.audit.chain import Entry, Head
-from app.audit.sqlite_files import WAL_BYTES, Files, make_room_in_log, wal_of
+from app.audit.sqlite_files import WAL_BYTES, Files, wal_of
 from app.audit.sqlite_schema import migrate
 from app.audit.sqlite_turn import Turn
 from app.audit.store import StoreFailed
@@ -37,12 +37,13 @@ FOLLOWED: Final = 64
 class SqliteStore:
     """The writing side of an audit file. One thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool = True) -> None:
+        """`shared` tells that other processes write to it as well."""
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._files: Files | None = None
         self._writers: dict[str, int] = {}
-        self.turn = Turn(path.with_name(path.name + "-turn"))
+        self.turn = Turn(path.with_name(path.name + "-turn") if shared else None)
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self.path)!r})"
@@ -56,7 +57,6 @@ class SqliteStore:
             migrate(self._connection, self.path)
             # Makes the write-ahead log exist, so that its inode is known.
             self._connection.execute("UPDATE state SET value = value WHERE name = 'indexed'")
-            make_room_in_log(self._connection, self.path)
             self._files = Files(self.path)
             self._writers = {}
 
@@ -70,7 +70,7 @@ class SqliteStore:
 
     def append(self, entries: Sequence[Entry]) -> None:
         connection, files = self._opened()
-        with self.turn, failing("write"):
+        with self.turn, _WRITING:
             if len(entries) <= ROWS_MAX:
                 self._insert(connection, entries)
             else:
@@ -185,13 +185,6 @@ def heads(connection: sqlite3.Connection) -> list[Head]:
     ]
 
 
-@cache
-def insert_rows(into: str, columns: int, rows: int) -> str:
-    """One INSERT of several rows: `into` is a table of ours, perhaps with its columns."""
-    row = "(" + ", ".join("?" * columns) + ")"
-    return f"INSERT {into} VALUES " + ", ".join([row] * rows)  # noqa: S608 - marks only
-
-
 class failing:  # noqa: N801 - a context manager, read as a verb; a generator takes longer
     """What SQLite and the system raise within becomes `StoreFailed`."""
 
@@ -209,3 +202,13 @@ class failing:  # noqa: N801 - a context manager, read as a verb; a generator ta
             raise StoreFailed(f"cannot {self._what} the audit file: {error}") from error
         if isinstance(error, OSError):
             raise StoreFailed(f"cannot {self._what} the audit file: {error.strerror}") from error
+
+
+_WRITING: Final = failing("write")
+
+
+@cache
+def insert_rows(into: str, columns: int, rows: int) -> str:
+    """One INSERT of several rows: `into` is a table of ours, perhaps with its columns."""
+    row = "(" + ", ".join("?" * columns) + ")"
+    return f"INSERT {into} VALUES " + ", ".join([row] * rows)  # noqa: S608 - marks only

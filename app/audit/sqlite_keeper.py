@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from app.audit.sqlite import connect
-from app.audit.sqlite_files import WAL_BYTES, wal_of
 from app.audit.sqlite_index import advance
+from app.audit.sqlite_log import lengthen_log, shorten_log
 from app.audit.sqlite_retention import retire_block
 from app.audit.sqlite_turn import alone
 
@@ -46,7 +46,6 @@ class SqliteKeeper:
         self._signer = signer
         self._retention = retention
         self._retired_at = -RETIRE_EVERY_S
-        self._wal = wal_of(path)
         self._turn = turn
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -81,12 +80,13 @@ class SqliteKeeper:
             # What it writes can be made again from the entries: no need to wait for the disk.
             connection.execute("PRAGMA synchronous = NORMAL")
             while self._path.stat().st_ino == inode:
+                lengthen_log(connection, self._turn, self._path)
                 while advance(connection, self._turn):
-                    self._shorten_log(connection)
+                    shorten_log(connection, self._turn, self._path)
                     if self._stop.is_set():
                         return
                 self._retire(connection)
-                self._shorten_log(connection)
+                shorten_log(connection, self._turn, self._path)
                 if self._stop.wait(EVERY_S):
                     return
         finally:
@@ -100,16 +100,7 @@ class SqliteKeeper:
         while retire_block(
             connection, self._turn, self._signer, before=now - self._retention, now=now
         ):
-            self._shorten_log(connection)
+            shorten_log(connection, self._turn, self._path)
             if self._stop.is_set():
                 return
         self._retired_at = time.monotonic()
-
-    def _shorten_log(self, connection: sqlite3.Connection) -> None:
-        if self._wal.stat().st_size <= WAL_BYTES:
-            return
-        # The bulk beside the writer, what came meanwhile in his stead: only a log that was
-        # moved whole is begun again from its start.
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        with self._turn:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -18,31 +18,30 @@ class Turn:
 
     But who finds SQLite's lock taken sleeps for milliseconds, longer each time; here the next
     one is woken the moment the turn is given up. Where the lock file cannot be had, SQLite's
-    locks must do.
+    locks must do; so they do for a process that is the only one to write (`path` is None).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._threads = threading.Lock()
         self._file: int | None = None
 
     def __enter__(self) -> None:
         self._threads.acquire()
-        try:
-            if self._file is None:
-                self._file = _opened(self._path)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        except OSError:
-            pass
+        if self._path is not None:
+            self._lock(self._path)
 
     def __exit__(self, *_: object) -> None:
-        try:
-            if self._file is not None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
                 fcntl.flock(self._file, fcntl.LOCK_UN)
-        except OSError:
-            pass
-        finally:
-            self._threads.release()
+        self._threads.release()
+
+    def _lock(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            if self._file is None:
+                self._file = _opened(path)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def close(self) -> None:
         """Give the lock file back; the next turn opens it again."""

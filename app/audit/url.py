@@ -20,7 +20,9 @@ def sqlite_path(url: str) -> Path:
             "audit-url-invalid",
             "BROKER_AUDIT_URL: must be sqlite:///PATH or postgresql://…",
         )
-    return Path(rest)
+    path = Path(rest)
+    # SQLite keeps its log beside the file that a link leads to.
+    return path.resolve() if path.is_symlink() else path
 
 
 def need_asyncpg() -> None:

@@ -177,9 +177,14 @@ class Writer:
             self._attempt(self._tick)
             return True
         batch = inbox.take(BATCH_MAX)
-        why = self._attempt(lambda: self._flush(batch))
+        why = None
+        try:
+            self._flush(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no record can be kept
+            why = self._broken(error)
+        # The loop wakes and wants the interpreter: little follows before this thread is idle.
         self._settle(batch, why)
-        if why is None and time.monotonic() >= self._tick_at:
+        if self._flushed_at >= self._tick_at and why is None:
             self._attempt(self._tick)
         return True
 

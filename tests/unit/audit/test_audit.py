@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.audit.audit import audit_at
+from app.audit.journal import RecordUnavailable
 from app.audit.offline import entries_at, follow_at, migrate_at
 from app.audit.query import Query
 from app.audit.url import sqlite_path
@@ -75,6 +76,21 @@ async def test_a_file_can_be_read_and_followed_without_a_broker(
 )
 def test_a_url_names_a_file(url: str, path: str) -> None:
     assert sqlite_path(url) == Path(path)
+
+
+async def test_a_file_behind_a_link_is_kept_where_it_is(
+    tmp_path: Path, signer: CheckpointSigner, record: Callable[..., Record]
+) -> None:
+    behind = tmp_path / "volume" / "audit.db"
+    await asyncio.to_thread(behind.parent.mkdir)
+    (tmp_path / "audit.db").symlink_to(behind)
+    audit = audit_at(f"sqlite:///{tmp_path}/audit.db", signer=signer, program="test")
+    await audit.start()
+    await audit.journal.append(record())
+    behind.unlink()
+    with pytest.raises(RecordUnavailable, match="removed or replaced"):
+        await audit.journal.append(record())
+    await audit.aclose()
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "mysql:///a", "audit.db", ""])

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.audit import sqlite_keeper
+from app.audit import sqlite, sqlite_keeper, sqlite_log
 from app.audit.query import Query
 from app.audit.record import Record, timestamp
 from app.audit.sqlite import SqliteStore, connect
 from app.audit.sqlite_entries import read_entries, read_tombstones
+from app.audit.sqlite_files import WAL_BYTES, wal_of
 from app.audit.sqlite_keeper import SqliteKeeper
+from app.audit.sqlite_log import lengthen_log, shorten_log
 from app.audit.sqlite_reader import SqliteReader
 from app.audit.sqlite_turn import Turn, alone
 from app.audit.store import StoreFailed
 from app.audit.verify import verify
 from app.errors import Misconfigured
+from tests.unit.audit.conftest import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -100,6 +105,82 @@ def test_a_removed_log_is_noticed_by_the_next_write(
     file.path.with_name("audit.db-wal").unlink()
     with pytest.raises(StoreFailed):
         file.write(record())
+
+
+def test_other_files_in_the_folder_may_come_and_go(
+    file: File, record: Callable[..., Record]
+) -> None:
+    other = file.path.with_name("audit.db-sink-webhook.row")
+    for _ in range(3):
+        other.write_text("1")
+        file.write(record())
+        other.unlink()
+        file.write(record())
+    assert len(list(read_entries(file.path))) == 7
+
+
+def test_a_moved_folder_is_noticed_by_the_look_at_its_room(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state").mkdir()
+    writer = Writer(SqliteStore(tmp_path / "state" / "audit.db"))
+    (tmp_path / "state").rename(tmp_path / "moved")
+    with pytest.raises(StoreFailed, match="removed or replaced"):
+        writer.store.room_bytes()
+    writer.store.close()
+
+
+def test_who_writes_alone_needs_no_lock_file(tmp_path: Path, record: Callable[..., Record]) -> None:
+    writer = Writer(SqliteStore(tmp_path / "audit.db", shared=False))
+    writer.write(record())
+    assert not (tmp_path / "audit.db-turn").exists()
+    writer.store.close()
+    assert len(list(read_entries(tmp_path / "audit.db"))) == 2
+
+
+def lengthen(file: File) -> int:
+    with contextlib.closing(connect(file.path)) as connection:
+        lengthen_log(connection, file.store.turn, file.path)
+    return wal_of(file.path).stat().st_size
+
+
+def test_a_log_that_has_its_length_is_written_over_and_read_after_a_crash(
+    file: File, record: Callable[..., Record], keys: CheckpointKeys, tmp_path: Path
+) -> None:
+    file.write(*(record() for _ in range(20)))
+    assert lengthen(file) == WAL_BYTES
+    file.write(*(record() for _ in range(20)))
+    assert wal_of(file.path).stat().st_size == WAL_BYTES
+    (tmp_path / "crashed").mkdir()
+    # What a kill leaves: nobody has moved the log into the database.
+    for path in (file.path, wal_of(file.path)):
+        shutil.copy(path, tmp_path / "crashed" / path.name)
+    found = verify((entry for _, entry in read_entries(tmp_path / "crashed/audit.db")), keys=keys)
+    assert found.good
+    assert found.entries == 41
+
+
+def test_a_log_grows_as_needed_where_space_is_short(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_log, "ROOM_BYTES", 1 << 62)
+    before = wal_of(file.path).stat().st_size
+    assert lengthen(file) == before
+
+
+def test_a_log_that_became_too_long_is_cut(
+    sqlite_place: SqlitePlace, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sqlite, sqlite_log):
+        monkeypatch.setattr(module, "WAL_BYTES", 256 * 1024)
+    file = File(sqlite_place)
+    assert lengthen(file) == 256 * 1024
+    while wal_of(file.path).stat().st_size == 256 * 1024:
+        file.write(*(record() for _ in range(50)))
+    with contextlib.closing(connect(file.path)) as connection:
+        shorten_log(connection, file.store.turn, file.path)
+    file.write(record())
+    assert wal_of(file.path).stat().st_size == 256 * 1024
 
 
 def test_a_file_of_a_newer_program_is_refused(file: File) -> None:
@@ -199,6 +280,21 @@ async def test_what_retention_did_not_sign_for_is_missing(
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_retention_never_lets_a_row_be_numbered_twice(
+    file: File, record: Callable[..., Record], signer: CheckpointSigner, keys: CheckpointKeys
+) -> None:
+    # With the opening, two blocks that are full and old.
+    file.write(*(record() for _ in range(62)))
+    file.index()
+    assert file.retire(LATER, signer) == 1
+    file.write(record())
+    assert [row for row, _ in read_entries(file.path)] == list(range(32, 65))
+    assert file.retire(LATER, signer) == 1
+    assert [row for row, _ in read_entries(file.path)] == [64]
+    assert verdict(file, keys).good
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_a_young_file_loses_nothing(
     file: File, record: Callable[..., Record], signer: CheckpointSigner
 ) -> None:
@@ -226,7 +322,7 @@ async def test_the_keeper_indexes_retires_and_shortens_the_log(
     signer: CheckpointSigner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sqlite_keeper, "WAL_BYTES", 1)
+    monkeypatch.setattr(sqlite_log, "WAL_BYTES", 1)
     monkeypatch.setattr(sqlite_keeper, "EVERY_S", 0.01)
     monkeypatch.setattr(sqlite_keeper, "RETIRE_EVERY_S", 0.0)
     now = datetime.now(UTC)
