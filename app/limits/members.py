@@ -6,10 +6,10 @@ a minute more, in which its part lies idle.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 from app.limits.counting import CountsLost
+from app.limits.rest import rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Members:
                 self._slot = None
             if self.count != before:
                 changed()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await rest(LOOK_EVERY_S)
 
     async def aclose(self) -> None:
         slot, self._slot = self._slot, None

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from app.limits.counting import CountsLost
+from app.limits.rest import rest
 from app.limits.scheduler_budget import Exceeded
 
 if TYPE_CHECKING:
@@ -64,17 +65,12 @@ class Pauses:
 
     async def keep(self, pause: Pause) -> None:
         """Runs beside the requests, for ever; `pause` is called with what others were told."""
-        task = asyncio.current_task()
-        # A cancellation in the moment in which an answer comes is lost in Python 3.11's `wait_for`,
-        # and not in the count of those that were asked for.
-        while self._board is not None and not (task is not None and task.cancelling()):
+        while self._board is not None:
             self._news.clear()
             with contextlib.suppress(CountsLost):
                 await self._write(self._board)
                 self._take(await self._board.pauses(), pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._news.wait()
+            await rest(LOOK_EVERY_S, self._news)
 
     async def _write(self, board: Board) -> None:
         """What cannot be written now is written later, if it lasts so long."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from app.errors import Misconfigured
 from app.limits.counting import CountsLost, Spent
 from app.limits.local import seconds_until
+from app.limits.rest import rest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,7 +174,7 @@ class RedisCounts:
     async def keep(self) -> None:
         """Renew the slots of requests that take long, for ever."""
         while True:
-            await asyncio.sleep(RENEW_S)
+            await rest(RENEW_S)
             await self.renew()
 
     async def renew(self) -> None:
