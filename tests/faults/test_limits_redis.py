@@ -19,19 +19,10 @@ from app.limits.redis import RedisCounts
 from tests.faults.redis_server import PASSWORD, RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def server(require_tool: Callable[[str], Path], tmp_path: Path) -> Iterator[RedisServer]:
-    running = RedisServer(require_tool("redis-server"), tmp_path)
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from app.limits import pauses as module
 from app.limits.pauses import Pauses
 from app.limits.redis import RedisCounts
 from app.limits.scheduler import Exceeded, Scheduler
-from tests.faults.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.faults.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
@@ -28,15 +28,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-def server(
-    require_tool: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RedisServer]:
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.05)
-    running = RedisServer(require_tool("redis-server"), tmp_path)
-    running.start()
-    yield running
-    running.stop()
 
 
 @contextlib.asynccontextmanager
