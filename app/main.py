@@ -8,28 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from app.audit.audit import audit_at
 from app.audit.keys import CheckpointSigner
-from app.audit.target import recorded_target
+from app.audit.url import is_postgres
 from app.broker import Broker
 from app.config.current import Current
-from app.config.loading import load
 from app.config.references import vault_references
 from app.config.watching import Watcher
-from app.errors import BrokerError, Misconfigured
+from app.errors import BrokerError
 from app.identity.authenticator import Authenticator
 from app.identity.broker_tokens import ALGORITHM, BrokerTokens
-from app.identity.proxies import client_address
 from app.limits.limiter import Limiter
 from app.limits.local import LocalCounts
 from app.limits.members import Members
@@ -42,15 +38,15 @@ from app.path.carrying import Carrier
 from app.path.connecting import connect
 from app.path.giving import Giver
 from app.path.judging import Judge
-from app.path.keyring import Keyring, new_key, read_keyring
-from app.path.memory import Memory
 from app.path.recording import Recording
+from app.path.reloading import Reading, Refuse, Reload
 from app.path.sending import Sender
 from app.path.shelf import SchemaFolder
+from app.path.signing_key import keyring_at
+from app.path.surroundings import RequestSurroundings
 from app.path.world import World
 from app.telemetry.metrics import Metrics
 from app.telemetry.shares import ShareState
-from app.telemetry.traces import parse_traceparent
 from app.tokens.entra import MsalEntra
 from app.tokens.key_vault import KeyVaults
 from app.tokens.lease import fingerprint_of
@@ -73,18 +69,13 @@ if TYPE_CHECKING:
 
     from app.audit.audit import Audit
     from app.audit.forwarder import Sink
-    from app.config import model
-    from app.config.loaded import Loaded
-    from app.path.standing import Place
+    from app.path.keyring import Keyring
     from app.settings import Settings
     from app.web.asgi import App, Receive, Scope, Send
 
 log = structlog.get_logger()
 
 SIGNING_KEY = "signing-key.pem"
-
-TARGETS_REMEMBERED = 2048
-"""As they are recorded; one has 32 KiB at most, and most have a hundred bytes."""
 
 
 def program_version() -> str:
@@ -176,7 +167,7 @@ def create_app(settings: Settings) -> BrokerApp:
 
 async def _open(settings: Settings) -> Running:
     vaults = KeyVaults()
-    reading = _Reading(settings.config, vaults)
+    reading = Reading(settings.config, vaults)
     loaded = await asyncio.to_thread(reading)
     keyring = await asyncio.to_thread(open_keyring, settings)
     metrics = Metrics(version=program_version())
@@ -231,13 +222,13 @@ async def _open(settings: Settings) -> Running:
         limits=limits,
         strangers=Strangers(),
         recording=Recording(audit.journal, metrics, status_of),
-        surroundings=_Surroundings(settings),
+        surroundings=RequestSurroundings(settings.trusted_proxies),
     )
     watcher = Watcher(
         settings.config,
         reading,
-        on_loaded=_Reload(world, tokens, authenticator, current, reading),
-        on_failed=_Refuse(current),
+        on_loaded=Reload(world, tokens, authenticator, current, reading),
+        on_failed=Refuse(current),
     )
     running = Running(
         broker,
@@ -373,143 +364,14 @@ def _shared_counts(settings: Settings) -> RedisCounts | None:
 
 
 def open_keyring(settings: Settings) -> Keyring:
-    """The signing key that is given, or the one that this state folder keeps.
+    """The signing key that is given, or the one that the state folder keeps.
 
     Raises `Misconfigured` where it cannot be read, or must be shared and is not.
     """
-    path = settings.signing_key_file or settings.state_dir / SIGNING_KEY
-    try:
-        return read_keyring(path.read_bytes())
-    except FileNotFoundError:
-        if settings.signing_key_file is not None:
-            raise Misconfigured(
-                "signing-key-invalid", f"BROKER_SIGNING_KEY_FILE: {path} is not there"
-            ) from None
-    except OSError as error:
-        raise Misconfigured(
-            "signing-key-invalid", f"{path} cannot be read: {error.strerror}"
-        ) from error
-    return _first_key(path, settings)
-
-
-def _first_key(path: Path, settings: Settings) -> Keyring:
-    pem = new_key()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _keep(path, pem)
-    except FileExistsError:
-        return read_keyring(path.read_bytes())
-    except OSError as error:
-        shared = settings.workers > 1 or settings.audit_url.get_secret_value().startswith(
-            "postgres"
-        )
-        if shared:
-            raise Misconfigured(
-                "signing-key-missing",
-                f"a signing key cannot be kept in {path.parent} ({error.strerror}), and several"
-                " processes need the same one: set BROKER_SIGNING_KEY_FILE",
-            ) from error
-        log.warning("signing_key.in_memory", error=error.strerror)
-    return read_keyring(pem)
-
-
-def _keep(path: Path, pem: bytes) -> None:
-    """Raises `FileExistsError` where another worker was faster: its key is whole by then."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            raise
-        except OSError:
-            # SMB shares have no hard links: there whoever looks first is first.
-            if path.exists():
-                raise FileExistsError(path) from None
-            draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@dataclass(slots=True)
-class _Surroundings:
-    settings: Settings
-    targets: Memory[tuple[frozenset[str], bytes], str]
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        # The names stand for the schema: a new one has others, or the same answers.
-        self.targets = Memory(TARGETS_REMEMBERED)
-
-    def client_address(
-        self, peer: str | None, headers: tuple[tuple[bytes, bytes], ...]
-    ) -> str | None:
-        return client_address(peer, headers, self.settings.trusted_proxies)
-
-    def trace_id(self, headers: tuple[tuple[bytes, bytes], ...]) -> str | None:
-        for name, value in headers:
-            if name == b"traceparent":
-                parent = parse_traceparent(value)
-                return None if parent is None else parent.trace_id
-        return None
-
-    def target(self, place: Place | None, target: bytes) -> str | None:
-        names = frozenset[str]() if place is None else place.names
-        known = self.targets.get((names, target))
-        if known is None:
-            known = recorded_target(target.decode("latin-1"), names.__contains__)
-            self.targets.put((names, target), known)
-        return known
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Reads the configuration. A vault that is down keeps none from being used whose references
-    are known, and at the start every one is: the stage of the tokens asks vaults by itself, and
-    another credential may work meanwhile. What is new must be there, or the last good one stays.
-    """
-
-    config: Path
-    vaults: KeyVaults
-    known: frozenset[model.KeyVaultReference] | None = None
-
-    def __call__(self) -> Loaded:
-        loaded = load(self.config, vault=self.vaults, may_stay_unread=self._is_known)
-        for unread in loaded.unread:
-            log.warning("configuration.secret_unread", reason=unread)
-        return loaded
-
-    def _is_known(self, reference: model.KeyVaultReference) -> bool:
-        return self.known is None or reference in self.known
-
-
-@dataclass(frozen=True, slots=True)
-class _Reload:
-    """Swaps a configuration in: grants first, since only they can refuse."""
-
-    world: World
-    tokens: TokenService
-    authenticator: Authenticator
-    current: Current
-    reading: _Reading
-
-    async def __call__(self, loaded: Loaded) -> None:
-        await self.world.reload(loaded)
-        self.tokens.reload(loaded.configuration.applications, loaded.secrets)
-        self.authenticator.reload(loaded)
-        self.current.replace(loaded, at=datetime.now(UTC))
-        self.reading.known = vault_references(loaded.configuration)
-        log.info("configuration.loaded", version=loaded.version)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refuse:
-    current: Current
-
-    async def __call__(self, error: BrokerError) -> None:
-        self.current.degrade(error, at=datetime.now(UTC))
-        log.error("configuration.refused", code=error.code, error=error.detail)
+    given = settings.signing_key_file
+    in_postgres = is_postgres(settings.audit_url.get_secret_value())
+    return keyring_at(
+        given or settings.state_dir / SIGNING_KEY,
+        made=given is None,
+        shared=settings.workers > 1 or in_postgres,
+    )
