@@ -7,14 +7,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
 
-from app.sandbox import servers
 from app.server import connection as connections
-from app.server.connection import HEAD_BYTES_MAX, Connection
+from app.server.connection import HEAD_BYTES_MAX
+from tests.unit.server.on_sockets import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from app.web.asgi import Receive, Scope, Send
 
@@ -37,30 +36,10 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    listener = servers.listen()
-    config = uvicorn.Config(
-        echo,
-        http=Connection,
-        lifespan="off",
-        log_config=None,
-        interface="asgi3",
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
-        await asyncio.sleep(0.01)
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    await task
+    async with serving(echo, grace_s=1) as port:
+        yield port
 
 
 @contextlib.asynccontextmanager

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-import uvicorn
 import uvloop
 
-from app.sandbox import servers
 from app.server import connection as connections
-from app.server.connection import PIPELINE_MAX, Connection
+from app.server.connection import PIPELINE_MAX
 from tests.path.raw_http import Closed, RawConnection
 from tests.unit.server.in_memory import echo
+from tests.unit.server.on_sockets import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from app.web.asgi import App, Receive, Scope, Send
@@ -30,38 +29,12 @@ LARGE = 20_000_000
 GET = b"GET /counted HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def served(app: App, call: Callable[[int], Any], **options: Any) -> Any:
     """What `call`, in a thread of its own, gets of a server at that port; then the server ends."""
 
     async def serve() -> Any:
-        listener = servers.listen()
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            interface="asgi3",
-            timeout_graceful_shutdown=10,
-            **options,
-        )
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
-            await asyncio.sleep(0.01)
-        try:
-            return await asyncio.to_thread(call, listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            await task
-            assert server.server_state.tasks == set()
-            assert server.server_state.connections == set()
+        async with serving(app, grace_s=10, **options) as port:
+            return await asyncio.to_thread(call, port)
 
     return uvloop.run(serve())
 
