@@ -51,8 +51,7 @@ class SqliteStore:
     def open(self) -> None:
         self.close()
         with failing("open"):
-            # Who may read it beside the owner is for a group to say; nobody else.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            make(self.path)
             self._connection = connect(self.path)
             migrate(self._connection, self.path)
             # Makes the write-ahead log exist, so that its inode is known.
@@ -124,6 +123,16 @@ class SqliteStore:
             row = connection.execute("SELECT writer FROM writers WHERE name = ?", (name,))
             number = self._writers[name] = row.fetchone()[0]
         return number
+
+
+def make(path: Path) -> None:
+    """Make the file if it is not there, for its owner and a group, and for nobody else.
+
+    One that is there must not be opened: closing it again would give up all locks that SQLite
+    holds on it in this process, and another program could take the log away. Raises `OSError`.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

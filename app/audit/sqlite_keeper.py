@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from app.audit.sqlite import connect
+from app.audit.sqlite_files import Files
 from app.audit.sqlite_index import advance
 from app.audit.sqlite_log import lengthen_log, shorten_log
 from app.audit.sqlite_retention import retire_block
 from app.audit.sqlite_turn import alone
+from app.audit.store import StoreFailed
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -47,6 +49,7 @@ class SqliteKeeper:
         self._retention = retention
         self._retired_at = -RETIRE_EVERY_S
         self._turn = turn
+        self._warned = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -67,20 +70,28 @@ class SqliteKeeper:
                     if chosen:
                         self._keep_until_stopped()
                 failed = False
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, StoreFailed) as error:
                 # The journal meets the same trouble, and says so to those who wait.
                 if not failed:
                     log.warning("audit.keeper_failed", error=type(error).__name__)
                 failed = True
 
     def _keep_until_stopped(self) -> None:
-        inode = self._path.stat().st_ino
+        # It must be there: to connect would make it.
+        self._path.stat()
         connection = connect(self._path)
+        files: Files | None = None
         try:
             # What it writes can be made again from the entries: no need to wait for the disk.
             connection.execute("PRAGMA synchronous = NORMAL")
-            while self._path.stat().st_ino == inode:
-                lengthen_log(connection, self._turn, self._path)
+            # Opens the log, so that it is the one that this connection has.
+            connection.execute("SELECT value FROM state").fetchone()
+            files = Files(self._path)
+            self._lengthen_log(connection)
+            while True:
+                # As long as this connection lives, SQLite has for the whole process what it knows
+                # of a log that was removed. The journal's next one can only begin anew without it.
+                files.look_closely()
                 while advance(connection, self._turn):
                     shorten_log(connection, self._turn, self._path)
                     if self._stop.is_set():
@@ -90,7 +101,18 @@ class SqliteKeeper:
                 if self._stop.wait(EVERY_S):
                     return
         finally:
+            if files is not None:
+                files.close()
             connection.close()
+
+    def _lengthen_log(self, connection: sqlite3.Connection) -> None:
+        """Only faster: where it cannot be done, the rest of the work is."""
+        try:
+            lengthen_log(connection, self._turn, self._path)
+        except OSError as error:
+            if not self._warned:
+                log.warning("audit.log_not_lengthened", error=error.strerror)
+            self._warned = True
 
     def _retire(self, connection: sqlite3.Connection) -> None:
         """Remove what is too old, bit by bit."""

@@ -30,15 +30,18 @@ def lengthen_log(
     """Raises `OSError` and `sqlite3.Error`."""
     if wal_of(path).stat().st_size >= WAL_BYTES or _room_bytes(path) < ROOM_BYTES:
         return
-    with wal_of(path).open("r+b", buffering=0) as log:
+    log = os.open(wal_of(path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
         size = 0
         while size < WAL_BYTES:
             # SQLite reads a log up to the first frame that is not of its last round, whatever
             # follows. But nobody may be about to add one where we write.
             with turn, transaction(connection):
-                size = log.seek(0, os.SEEK_END)
-                size += log.write(_PIECE[: max(WAL_BYTES - size, 0)])
-            os.fsync(log.fileno())
+                size = os.fstat(log).st_size
+                size += os.write(log, _PIECE[: max(WAL_BYTES - size, 0)])
+            os.fsync(log)
+    finally:
+        os.close(log)
 
 
 def shorten_log(

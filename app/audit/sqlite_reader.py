@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import queue
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -50,7 +48,6 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._threads = ThreadPoolExecutor(THREADS, "audit-reader")
-        self._idle: queue.SimpleQueue[tuple[int, sqlite3.Connection]] = queue.SimpleQueue()
 
     async def query(self, query: Query, *, now: datetime) -> Page:
         place = place_of_cursor(query, 8)
@@ -62,9 +59,6 @@ class SqliteReader:
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait()[1].close()
 
     async def _run(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
@@ -73,28 +67,12 @@ class SqliteReader:
 
     def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         with failing("read"):
-            inode = os.stat(self._path).st_ino  # noqa: PTH116 - Path.stat() does the same, slower
-            connection = self._take(inode)
-            try:
+            self._path.stat()
+            # None is kept: what SQLite knows of a file's log would outlive the log with it.
+            with contextlib.closing(connect(self._path, read_only=True)) as connection:
                 # One snapshot for the whole answer, whatever is written meanwhile.
                 connection.execute("BEGIN")
-                answer = ask(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.put((inode, connection))
-            return answer
-
-    def _take(self, inode: int) -> sqlite3.Connection:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                known, connection = self._idle.get_nowait()
-                if known == inode:
-                    return connection
-                # The file was replaced since.
-                connection.close()
-        return connect(self._path, read_only=True)
+                return ask(connection)
 
 
 def _page(connection: sqlite3.Connection, query: Query, below: int | None, now: datetime) -> Page:

@@ -68,7 +68,11 @@ _SECOND: Final = """
 -- one. The keys that are there stay; who looks for an id asks both.
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND)
+_THIRD: Final = """
+-- A new file's entries have no AUTOINCREMENT any more, and older programs remove the last row.
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
 """Each takes the file from its index to the next; PRAGMA user_version says how far it is."""
 
 

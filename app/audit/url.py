@@ -21,8 +21,13 @@ def sqlite_path(url: str) -> Path:
             "BROKER_AUDIT_URL: must be sqlite:///PATH or postgresql://…",
         )
     path = Path(rest)
-    # SQLite keeps its log beside the file that a link leads to.
-    return path.resolve() if path.is_symlink() else path
+    try:
+        # SQLite keeps its log beside the file that a link leads to.
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError):
+        raise Misconfigured(
+            "audit-url-invalid", f"BROKER_AUDIT_URL: {path} is a link that leads nowhere"
+        ) from None
 
 
 def need_asyncpg() -> None:

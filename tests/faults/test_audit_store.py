@@ -206,6 +206,52 @@ async def test_a_removed_file_is_noticed_and_the_next_one_names_what_was_lost(
     assert [fault.kind for fault in verdict.faults] == lost
 
 
+async def test_a_log_that_is_removed_under_load_takes_nothing_along(
+    audit: Audit, path: Path
+) -> None:
+    kept: list[Record] = []
+
+    async def load(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            one = record()
+            with contextlib.suppress(RecordUnavailable):
+                await audit.journal.append(one)
+                kept.append(one)
+
+    async def ask() -> None:
+        # Those who read, and the keeper, have the file open as well.
+        await asyncio.sleep(0.5)
+        await audit.reader.query(Query(), now=datetime.now(UTC))
+        await asyncio.to_thread(remove, path.with_name("audit.db-wal"))
+
+    await asyncio.gather(*(load(1.0) for _ in range(8)), ask())
+    await until(lambda: audit.journal.healthy)
+    after = record()
+    await audit.journal.append(after)
+    page = await audit.reader.query(Query(), now=datetime.now(UTC))
+    assert page.records[0].id == after.id
+    assert {one.id for one in (*kept, after)} <= kept_ids(path)
+
+
+async def test_a_store_that_was_opened_anew_keeps_its_log_from_visitors(
+    audit: Audit, path: Path
+) -> None:
+    await audit.journal.append(record())
+    # The keeper has the file open by then.
+    await asyncio.sleep(0.5)
+    store = audit.journal._writer._store
+    await asyncio.to_thread(store.open)
+    visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+    visit += " c.execute('SELECT count(*) FROM entries').fetchone(); c.close()"
+    visitor = await asyncio.create_subprocess_exec(sys.executable, "-c", visit, str(path))
+    assert await visitor.wait() == 0
+    assert await asyncio.to_thread(path.with_name("audit.db-wal").exists)
+    one = record()
+    await audit.journal.append(one)
+    assert one.id in kept_ids(path)
+
+
 async def test_a_removed_file_is_noticed_though_nobody_writes(audit: Audit, path: Path) -> None:
     remove(path)
     await until(path.exists)

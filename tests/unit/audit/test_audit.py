@@ -44,7 +44,7 @@ async def test_a_file_can_be_read_and_followed_without_a_broker(
     tmp_path: Path, signer: CheckpointSigner, record: Callable[..., Record]
 ) -> None:
     url = f"sqlite:///{tmp_path}/audit.db"
-    assert migrate_at(url) == 2
+    assert migrate_at(url) == 3
     assert migrate_at(url) == 0
     audit = audit_at(url, signer=signer, program="test")
     await audit.start()
@@ -91,6 +91,12 @@ async def test_a_file_behind_a_link_is_kept_where_it_is(
     with pytest.raises(RecordUnavailable, match="removed or replaced"):
         await audit.journal.append(record())
     await audit.aclose()
+
+
+def test_a_link_that_leads_to_itself_is_misconfigured(tmp_path: Path) -> None:
+    (tmp_path / "audit.db").symlink_to(tmp_path / "audit.db")
+    with pytest.raises(Misconfigured, match="leads nowhere"):
+        sqlite_path(f"sqlite:///{tmp_path}/audit.db")
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "mysql:///a", "audit.db", ""])

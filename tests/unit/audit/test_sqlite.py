@@ -160,6 +160,30 @@ def test_a_log_that_has_its_length_is_written_over_and_read_after_a_crash(
     assert found.entries == 41
 
 
+@pytest.mark.usefixtures("small_blocks")
+async def test_the_index_goes_on_where_the_log_cannot_have_its_length(
+    file: File,
+    reader: SqliteReader,
+    record: Callable[..., Record],
+    signer: CheckpointSigner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(27, "File too large")
+
+    monkeypatch.setattr(sqlite_keeper, "lengthen_log", full)
+    monkeypatch.setattr(sqlite_keeper, "EVERY_S", 0.01)
+    file.write(*(record() for _ in range(100)))
+    keeper = SqliteKeeper(file.path, file.store.turn, signer)
+    keeper.start()
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0.02)
+            if (await reader.query(Query(), now=LATER)).unindexed < 32:
+                break
+    await asyncio.to_thread(keeper.stop)
+
+
 def test_a_log_grows_as_needed_where_space_is_short(
     file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
