@@ -12,6 +12,7 @@ the writer has opened the store again and found out what it holds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Journal:
             reserve_bytes=reserve_bytes,
             checkpoint_every_s=checkpoint_every_s,
             opened=lambda error: self._on_loop(self._set_opened, error),
-            settle=self._tell_settled,
+            settle=lambda batch, why: self._on_loop(self._settle, batch, why),
             sealed=lambda checkpoint: self._on_loop(self._anchor, checkpoint),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,11 +144,10 @@ class Journal:
         """
         assert self._loop is not None
         future: asyncio.Future[None] = self._loop.create_future()
-        if not self.healthy or len(self._waiting) >= WAITING_MAX:
-            why = self._refusal(record)
-            if why is not None:
-                _fail(future, why)
-                return future
+        why = self._refusal(record)
+        if why is not None:
+            _fail(future, why)
+            return future
         item = Waiting(encode(record), future, time.monotonic())
         self._waiting.append(item)
         self._inbox.put(item)
@@ -256,17 +256,12 @@ class Journal:
         if self._on_checkpoint is not None:
             self._on_checkpoint(checkpoint)
 
-    def _tell_settled(self, batch: list[Waiting], why: str | None) -> None:
-        self._on_loop(self._settle, batch, why)
-
     def _on_loop(self, call: Callable[..., None], *args: object) -> None:
         """From the writer's thread."""
         assert self._loop is not None
-        try:
+        # A loop that was closed under us has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:
-            # A loop that was closed under us has nobody left to tell.
-            return
 
 
 def _fail(future: asyncio.Future[None], why: str) -> None:

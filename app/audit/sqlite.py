@@ -69,7 +69,7 @@ class SqliteStore:
 
     def append(self, entries: Sequence[Entry]) -> None:
         connection, files = self._opened()
-        with self.turn, _WRITING:
+        with self.turn, failing("write"):
             if len(entries) <= ROWS_MAX:
                 self._insert(connection, entries)
             else:
@@ -211,9 +211,6 @@ class failing:  # noqa: N801 - a context manager, read as a verb; a generator ta
             raise StoreFailed(f"cannot {self._what} the audit file: {error}") from error
         if isinstance(error, OSError):
             raise StoreFailed(f"cannot {self._what} the audit file: {error.strerror}") from error
-
-
-_WRITING: Final = failing("write")
 
 
 @cache

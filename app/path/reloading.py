@@ -68,6 +68,8 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
+    """Keeps the last good one, and says why."""
+
     current: Current
 
     async def __call__(self, error: BrokerError) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.audit import sqlite, sqlite_keeper, sqlite_log
-from app.audit.query import Query
+from app.audit.query import Page, Query
 from app.audit.record import Record, timestamp
 from app.audit.sqlite import SqliteStore, connect
 from app.audit.sqlite_entries import read_entries, read_tombstones
@@ -160,6 +160,20 @@ def test_a_log_that_has_its_length_is_written_over_and_read_after_a_crash(
     assert found.entries == 41
 
 
+async def kept_until(
+    keeper: SqliteKeeper, reader: SqliteReader, done: Callable[[Page], bool]
+) -> Page:
+    keeper.start()
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0.02)
+            page = await reader.query(Query(limit=1000), now=datetime.now(UTC))
+            if done(page):
+                break
+    await asyncio.to_thread(keeper.stop)
+    return page
+
+
 @pytest.mark.usefixtures("small_blocks")
 async def test_the_index_goes_on_where_the_log_cannot_have_its_length(
     file: File,
@@ -175,13 +189,8 @@ async def test_the_index_goes_on_where_the_log_cannot_have_its_length(
     monkeypatch.setattr(sqlite_keeper, "EVERY_S", 0.01)
     file.write(*(record() for _ in range(100)))
     keeper = SqliteKeeper(file.path, file.store.turn, signer)
-    keeper.start()
-    async with asyncio.timeout(10):
-        while True:
-            await asyncio.sleep(0.02)
-            if (await reader.query(Query(), now=LATER)).unindexed < 32:
-                break
-    await asyncio.to_thread(keeper.stop)
+    page = await kept_until(keeper, reader, lambda page: page.unindexed < 32)
+    assert len(page.records) == 100
 
 
 def test_a_log_grows_as_needed_where_space_is_short(
@@ -354,14 +363,9 @@ async def test_the_keeper_indexes_retires_and_shortens_the_log(
     new = [record(time=timestamp(now)) for _ in range(100)]
     file.write(*old, *new)
     keeper = SqliteKeeper(file.path, file.store.turn, signer, retention=timedelta(days=1))
-    keeper.start()
-    async with asyncio.timeout(10):
-        while True:
-            await asyncio.sleep(0.02)
-            page = await reader.query(Query(limit=1000), now=now)
-            if page.unindexed < 32 and len(page.records) < 132:
-                break
-    await asyncio.to_thread(keeper.stop)
+    page = await kept_until(
+        keeper, reader, lambda page: page.unindexed < 32 and len(page.records) < 132
+    )
     assert page.records[:100] == tuple(new[::-1])
     before = file.path.with_name("audit.db-wal").stat().st_size
     file.write(record())
