@@ -260,10 +260,11 @@ async def test_an_exchange_that_drips_for_ever_ends() -> None:
             writer.write(b"x")
             await asyncio.sleep(0.05)
 
-    patience = Patience(idle_s=0.3, total_s=0.8)
+    # Far more than the pause between two drops, so that a busy machine makes no silence of it.
+    patience = Patience(idle_s=1.5, total_s=2.5)
     async with client_of(handler, patience=patience) as client:
         with pytest.raises(ExchangeFailed, match="took too long"):
-            await body_of(await client.send(GET, timeout_s=5))
+            await body_of(await client.send(GET, timeout_s=10))
 
 
 async def test_a_reader_that_takes_for_ever_does_not_count_as_a_silent_dataverse() -> None:
